@@ -1,0 +1,1 @@
+//! The hub to embed.

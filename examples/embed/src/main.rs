@@ -1,0 +1,2 @@
+//! A tidings hub inside an axum application.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Everything a developer of tidings runs: test, tidy, bench, docs.
+fn main() {}
