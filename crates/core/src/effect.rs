@@ -1,0 +1,155 @@
+//! Everything the core can cause.
+
+use std::sync::Arc;
+
+use slotmap::new_key_type;
+
+use crate::{Entry, Gap, Interest, Millis};
+
+new_key_type! {
+    /// Names a subscriber of one [`HubState`](crate::HubState); never used twice.
+    pub struct SubscriberKey;
+}
+
+/// Events that leave together, shared by all who receive them.
+#[derive(Debug)]
+pub struct Batch<P> {
+    /// In the order of the log, at least one.
+    pub entries: Vec<Arc<Entry<P>>>,
+    /// Everything before this offset is settled for those who took the whole batch.
+    pub next: u64,
+}
+
+/// Offers a batch to one subscriber.
+#[derive(Debug)]
+pub struct Write<P> {
+    /// Who receives it.
+    pub subscriber: SubscriberKey,
+    /// What it receives.
+    pub batch: Arc<Batch<P>>,
+    /// Whether the events have only just been published, as opposed to replayed.
+    pub live: bool,
+}
+
+/// What the shell must do. Answers are due where a variant says so, in any order and at any time.
+#[derive(Debug)]
+pub enum Effect<P> {
+    /// Offer events; answer with [`handle_written`](crate::HubState::handle_written) before the
+    /// next effect is taken.
+    Write(Write<P>),
+    /// Tell the subscriber something about its own stream. Always accepted.
+    Announce {
+        /// Who is told.
+        subscriber: SubscriberKey,
+        /// What it is told.
+        notice: Notice,
+    },
+    /// The stream has been silent: send a heartbeat, or, where earlier bytes still wait to be
+    /// sent, answer with [`handle_backlog`](crate::HubState::handle_backlog).
+    Heartbeat {
+        /// Whose stream is silent.
+        subscriber: SubscriberKey,
+    },
+    /// Read kept events from `from` up to, not including, `until`, in one bounded step; answer
+    /// with [`handle_read`](crate::HubState::handle_read).
+    Read {
+        /// For whom.
+        subscriber: SubscriberKey,
+        /// What it wants; events that do not interest it may be left out.
+        interest: Arc<Interest>,
+        /// The first offset to read.
+        from: u64,
+        /// The offset to stop before.
+        until: u64,
+    },
+    /// Find the last `wanted` kept events before `before` that interest the subscriber, in one
+    /// bounded step; answer with [`handle_sought`](crate::HubState::handle_sought).
+    Seek {
+        /// For whom.
+        subscriber: SubscriberKey,
+        /// What it wants.
+        interest: Arc<Interest>,
+        /// The offset to look below.
+        before: u64,
+        /// How many to find.
+        wanted: u32,
+    },
+    /// End the stream; the subscriber is already forgotten.
+    Close {
+        /// Whose stream ends.
+        subscriber: SubscriberKey,
+        /// Why.
+        reason: CloseReason,
+        /// The first offset that is not settled: where it would go on.
+        cursor: u64,
+    },
+}
+
+/// Something about a subscriber's own stream that is no event of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Events after the id it asked for are gone.
+    Gap(Gap),
+    /// It fell behind what is kept: offsets from `missed` up to, not including, `oldest` are gone.
+    Lagged {
+        /// The first offset it did not receive.
+        missed: u64,
+        /// Where it goes on.
+        oldest: u64,
+    },
+    /// The hub is going away; come back after this time.
+    Shutdown {
+        /// The reconnection time to use.
+        retry_ms: Millis,
+    },
+}
+
+/// Why the hub ended a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// It asked for one batch and has received it.
+    PollDone,
+    /// It asked for one batch and the wait is over.
+    PollElapsed,
+    /// It read nothing for the write timeout.
+    WriteTimeout,
+    /// The hub is shutting down.
+    Shutdown,
+}
+
+/// How a read step ended.
+#[derive(Debug)]
+pub enum ReadOutcome<P> {
+    /// The interesting events among those from `from` up to `next`.
+    Entries {
+        /// In order; others than interesting ones may be among them.
+        entries: Vec<Arc<Entry<P>>>,
+        /// Everything before this offset was looked at. Greater than `from`.
+        next: u64,
+    },
+    /// The first offsets asked for are no longer kept.
+    Trimmed {
+        /// The oldest kept offset, or the next one if nothing is kept.
+        oldest: u64,
+    },
+    /// The log cannot be read now.
+    Failed,
+}
+
+/// How a seek step ended.
+#[derive(Debug, Clone, Copy)]
+pub enum SeekOutcome {
+    /// Everything from `before` on was looked at.
+    Found {
+        /// How many interesting events were found in this step, at most as many as wanted.
+        found: u32,
+        /// The lowest of their offsets.
+        lowest: Option<u64>,
+        /// Where the search goes on, below this offset.
+        before: u64,
+        /// Whether nothing is kept below `before`.
+        complete: bool,
+    },
+    /// The log cannot be read now.
+    Failed,
+}

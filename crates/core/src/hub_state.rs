@@ -1,0 +1,530 @@
+//! Decides who receives what.
+//!
+//! A pure state machine in the manner of a protocol core: `handle_*` takes what happened, plain
+//! verbs are commands, `poll_*` gives what to do next, and `now` is an argument. It knows no
+//! sockets, no clock, no log, and nothing of what an event contains. Drain the effects after each
+//! call that changes something.
+//!
+//! It guarantees, whatever the order of calls: a subscriber is offered every event from its start
+//! on that its interest admits, once, in order, except those that a [`Notice`] announced as gone.
+//! It keeps nothing for a subscriber but a cursor: what a subscriber cannot take now is read again
+//! later.
+//!
+//! Subscribers with equal interests form a group, and a published event is matched against groups.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use slotmap::{SlotMap, new_key_type};
+
+use crate::effect::{
+    Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
+};
+use crate::subscriber::{Phase, Search, StreamOptions, Subscriber};
+use crate::timer_wheel::TimerWheel;
+use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, TopicIndex};
+
+new_key_type! {
+    /// Names a group of subscribers with equal interests.
+    pub(crate) struct GroupKey;
+}
+
+/// The times the state machine keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct StateOptions {
+    /// A stream that was silent for this long receives a heartbeat, at most a fifth earlier.
+    pub heartbeat_ms: Millis,
+    /// A subscriber that took nothing for this long while bytes waited is closed.
+    pub write_timeout_ms: Millis,
+    /// How long to wait before a log that could not be read is tried again.
+    pub log_retry_ms: Millis,
+}
+
+/// The subscribers of one shard and their places in the log.
+#[derive(Debug)]
+pub struct HubState<P> {
+    epoch: Epoch,
+    options: StateOptions,
+    /// The first offset that has not been appended.
+    head: u64,
+    subscribers: SlotMap<SubscriberKey, Subscriber>,
+    groups: SlotMap<GroupKey, Group<P>>,
+    group_by_interest: HashMap<Arc<Interest>, GroupKey>,
+    index: TopicIndex<GroupKey>,
+    wheel: TimerWheel<SubscriberKey>,
+    effects: VecDeque<Effect<P>>,
+    broadcasts: VecDeque<Broadcast<P>>,
+    /// The groups that one entry may be for; empty between calls.
+    candidates: Vec<GroupKey>,
+    /// The groups that the entries being appended matched; empty between calls.
+    touched: Vec<GroupKey>,
+}
+
+/// Subscribers with equal interests.
+#[derive(Debug)]
+struct Group<P> {
+    interest: Arc<Interest>,
+    member_count: usize,
+    live: Vec<SubscriberKey>,
+    /// What the entries being appended hold for it; empty between calls.
+    matched: Vec<Arc<Entry<P>>>,
+}
+
+/// A batch on its way to the live members of a group, from the last to the first, so that a member
+/// that leaves only moves one that has been visited.
+#[derive(Debug)]
+struct Broadcast<P> {
+    group: GroupKey,
+    batch: Arc<Batch<P>>,
+    /// How many members are still to be visited; `None` before the first.
+    remaining: Option<usize>,
+}
+
+impl<P> HubState<P> {
+    /// Makes a state without subscribers that has settled everything before `head`.
+    pub fn new(epoch: Epoch, head: u64, options: StateOptions) -> Self {
+        Self {
+            epoch,
+            options,
+            head,
+            subscribers: SlotMap::with_key(),
+            groups: SlotMap::with_key(),
+            group_by_interest: HashMap::new(),
+            index: TopicIndex::new(),
+            wheel: TimerWheel::new(),
+            effects: VecDeque::new(),
+            broadcasts: VecDeque::new(),
+            candidates: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// Adds a subscriber. A `gap` that was found while its start was resolved is announced first.
+    pub fn subscribe(
+        &mut self,
+        interest: Interest,
+        start: Start,
+        gap: Option<Gap>,
+        stream: StreamOptions,
+        now: Millis,
+    ) -> SubscriberKey {
+        let group = self.join_group(interest);
+        let subscriber = Subscriber::new(group, start, self.head, stream, now);
+        let key = self.subscribers.insert(subscriber);
+        if let Some(gap) = gap {
+            self.announce(key, Notice::Gap(gap));
+        }
+        self.schedule(key, now);
+        match self.subscribers[key].phase {
+            Phase::Seeking(search) => self.seek(key, search),
+            _ => self.advance(key, now),
+        }
+        key
+    }
+
+    /// Forgets a subscriber. A key that is gone already is no error.
+    pub fn unsubscribe(&mut self, key: SubscriberKey) {
+        self.remove(key);
+    }
+
+    /// Ends every stream: each is told to come back after a time between `retry_ms` and five
+    /// times that, and the ends are spread over `drain_ms`. Events are delivered until then.
+    pub fn shutdown(&mut self, retry_ms: Millis, drain_ms: Millis, now: Millis) {
+        let keys: Vec<SubscriberKey> = self.subscribers.keys().collect();
+        for (index, &key) in keys.iter().enumerate() {
+            let jitter = f64::from(self.subscribers[key].stream.jitter);
+            let retry_ms = retry_ms + (4.0 * jitter * retry_ms as f64) as Millis;
+            self.announce(key, Notice::Shutdown { retry_ms });
+            let end_at = now + drain_ms * index as Millis / keys.len() as Millis;
+            self.subscribers[key].end = Some((end_at, CloseReason::Shutdown));
+            self.schedule(key, now);
+        }
+    }
+
+    /// Takes events that have been appended to the log, in order and without a hole.
+    ///
+    /// # Panics
+    ///
+    /// If the first offset is not the one after the last event handed in.
+    pub fn handle_appended(&mut self, entries: &[Arc<Entry<P>>]) {
+        for entry in entries {
+            assert_eq!(entry.offset, self.head, "appended events leave no hole");
+            self.head += 1;
+            self.index.matches(&entry.topics, &mut self.candidates);
+            for key in self.candidates.drain(..) {
+                let group = &mut self.groups[key];
+                let passes =
+                    group.interest.passes(&entry.topics, entry.event_type.as_ref(), entry.private);
+                if !group.live.is_empty() && passes {
+                    if group.matched.is_empty() {
+                        self.touched.push(key);
+                    }
+                    group.matched.push(Arc::clone(entry));
+                }
+            }
+        }
+        for key in self.touched.drain(..) {
+            let entries = std::mem::take(&mut self.groups[key].matched);
+            let batch = Arc::new(Batch { entries, next: self.head });
+            self.broadcasts.push_back(Broadcast { group: key, batch, remaining: None });
+        }
+    }
+
+    /// Takes the answer to [`Effect::Write`]: the first `accepted` entries were taken, and
+    /// `writable` says whether more would be. What was not taken is offered again from the log.
+    pub fn handle_written(
+        &mut self,
+        write: &Write<P>,
+        accepted: usize,
+        writable: bool,
+        now: Millis,
+    ) {
+        let key = write.subscriber;
+        let Some(subscriber) = self.subscribers.get_mut(key) else { return };
+        let rest = write.batch.entries.get(accepted);
+        subscriber.cursor = rest.map_or(write.batch.next, |entry| entry.offset);
+        if accepted > 0 {
+            subscriber.written_at = now;
+            subscriber.resumed_after = None;
+            if subscriber.stream.poll_deadline.is_some() {
+                return self.close(key, CloseReason::PollDone);
+            }
+        }
+        if rest.is_some() || !writable {
+            self.block(key, now);
+        } else if self.subscribers[key].phase == Phase::Offering {
+            self.advance(key, now);
+        }
+    }
+
+    /// Takes note that a subscriber that was blocked can be written to again.
+    pub fn handle_writable(&mut self, key: SubscriberKey, now: Millis) {
+        if self.phase(key) == Some(Phase::Blocked) {
+            self.advance(key, now);
+        }
+    }
+
+    /// Takes the answer to [`Effect::Heartbeat`] where none was sent because earlier bytes have
+    /// been waiting since `since`.
+    pub fn handle_backlog(&mut self, key: SubscriberKey, since: Millis, now: Millis) {
+        if !self.subscribers.contains_key(key) {
+            return;
+        }
+        let deadline = since + self.options.write_timeout_ms;
+        if deadline <= now {
+            self.close(key, CloseReason::WriteTimeout);
+        } else {
+            self.schedule_at(key, deadline);
+        }
+    }
+
+    /// Takes the answer to [`Effect::Read`].
+    pub fn handle_read(&mut self, key: SubscriberKey, outcome: ReadOutcome<P>, now: Millis) {
+        if self.phase(key) != Some(Phase::Reading) {
+            return;
+        }
+        match outcome {
+            ReadOutcome::Entries { entries, next } => self.offer(key, entries, next, now),
+            ReadOutcome::Trimmed { oldest } => {
+                self.skip_to(key, oldest);
+                self.advance(key, now);
+            }
+            ReadOutcome::Failed => self.wait_for_log(key, None, now),
+        }
+    }
+
+    /// Takes the answer to [`Effect::Seek`].
+    pub fn handle_sought(&mut self, key: SubscriberKey, outcome: SeekOutcome, now: Millis) {
+        let Some(Phase::Seeking(search)) = self.phase(key) else { return };
+        match outcome {
+            SeekOutcome::Found { found, lowest, before, complete } => {
+                let subscriber = &mut self.subscribers[key];
+                subscriber.cursor = lowest.unwrap_or(subscriber.cursor);
+                let wanted = search.wanted.saturating_sub(found);
+                if wanted == 0 || complete {
+                    self.advance(key, now);
+                } else {
+                    self.seek(key, Search { wanted, before });
+                }
+            }
+            SeekOutcome::Failed => self.wait_for_log(key, Some(search), now),
+        }
+    }
+
+    /// Takes note of the time: sends heartbeats and ends what has timed out.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        let mut due = Vec::new();
+        self.wheel.expire(now, &mut due);
+        for key in due {
+            // A key that was scheduled again has a later deadline, and an entry of its own for it.
+            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.timer_at <= now) {
+                self.handle_deadline(key, now);
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), or `None` if nothing waits.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.wheel.next_deadline()
+    }
+
+    /// What to do next, or `None` when all is done.
+    pub fn poll_effect(&mut self) -> Option<Effect<P>> {
+        self.effects.pop_front().or_else(|| self.poll_broadcast())
+    }
+
+    /// The first offset that has not been appended.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// How many subscribers there are.
+    pub fn subscriber_count(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// How many different interests the subscribers have.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn poll_broadcast(&mut self) -> Option<Effect<P>> {
+        while let Some(broadcast) = self.broadcasts.front_mut() {
+            let live = self.groups.get(broadcast.group).map_or(&[][..], |group| &group.live);
+            let remaining = broadcast.remaining.unwrap_or(live.len()).min(live.len());
+            let Some(place) = remaining.checked_sub(1) else {
+                self.broadcasts.pop_front();
+                continue;
+            };
+            broadcast.remaining = Some(place);
+            let (key, batch) = (live[place], Arc::clone(&broadcast.batch));
+            let cursor = self.subscribers[key].cursor;
+            if cursor >= batch.next {
+                // It went live after this batch was appended, or has been visited.
+                continue;
+            }
+            if cursor > batch.entries[0].offset {
+                // It began in the middle of the batch.
+                self.leave_live(key);
+                self.read(key);
+                return self.effects.pop_front();
+            }
+            return Some(Effect::Write(Write { subscriber: key, batch, live: true }));
+        }
+        None
+    }
+
+    /// Moves a subscriber on from its cursor: to the live members at the head, else to a read.
+    fn advance(&mut self, key: SubscriberKey, now: Millis) {
+        let head = self.head;
+        let subscriber = &mut self.subscribers[key];
+        if subscriber.cursor < head {
+            return self.read(key);
+        }
+        if subscriber.end.is_some_and(|(deadline, _)| deadline <= now) {
+            let reason = subscriber.end.map_or(CloseReason::PollElapsed, |(_, reason)| reason);
+            return self.close(key, reason);
+        }
+        let live = &mut self.groups[subscriber.group].live;
+        subscriber.phase = Phase::Live { place: live.len() as u32 };
+        live.push(key);
+    }
+
+    fn read(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.phase = Phase::Reading;
+        self.effects.push_back(Effect::Read {
+            subscriber: key,
+            interest: Arc::clone(&self.groups[subscriber.group].interest),
+            from: subscriber.cursor,
+            until: self.head,
+        });
+    }
+
+    fn seek(&mut self, key: SubscriberKey, search: Search) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.phase = Phase::Seeking(search);
+        self.effects.push_back(Effect::Seek {
+            subscriber: key,
+            interest: Arc::clone(&self.groups[subscriber.group].interest),
+            before: search.before,
+            wanted: search.wanted,
+        });
+    }
+
+    /// Offers what was read, or goes on where nothing of it interests the subscriber.
+    fn offer(
+        &mut self,
+        key: SubscriberKey,
+        mut entries: Vec<Arc<Entry<P>>>,
+        next: u64,
+        now: Millis,
+    ) {
+        let subscriber = &mut self.subscribers[key];
+        let interest = &self.groups[subscriber.group].interest;
+        entries.retain(|entry| {
+            entry.offset >= subscriber.cursor
+                && interest.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
+        });
+        if entries.is_empty() {
+            subscriber.cursor = next;
+            return self.advance(key, now);
+        }
+        subscriber.phase = Phase::Offering;
+        let batch = Arc::new(Batch { entries, next });
+        self.effects.push_back(Effect::Write(Write { subscriber: key, batch, live: false }));
+    }
+
+    /// Goes on at `oldest`, and says what is gone.
+    fn skip_to(&mut self, key: SubscriberKey, oldest: u64) {
+        let subscriber = &mut self.subscribers[key];
+        let missed = subscriber.cursor;
+        subscriber.cursor = oldest.max(missed);
+        let notice = match subscriber.resumed_after.take() {
+            Some(offset) => Notice::Gap(Gap {
+                requested: Position { epoch: self.epoch, offset }.to_string(),
+                oldest: (oldest < self.head).then_some(oldest),
+                reason: GapReason::Trimmed,
+            }),
+            None => Notice::Lagged { missed, oldest },
+        };
+        self.announce(key, notice);
+    }
+
+    fn announce(&mut self, key: SubscriberKey, notice: Notice) {
+        if self.subscribers[key].stream.control || matches!(notice, Notice::Shutdown { .. }) {
+            self.effects.push_back(Effect::Announce { subscriber: key, notice });
+        }
+    }
+
+    fn block(&mut self, key: SubscriberKey, now: Millis) {
+        self.leave_live(key);
+        self.subscribers[key].phase = Phase::Blocked;
+        self.schedule_at(key, now + self.options.write_timeout_ms);
+    }
+
+    fn wait_for_log(&mut self, key: SubscriberKey, search: Option<Search>, now: Millis) {
+        let retry_at = now + self.options.log_retry_ms;
+        self.subscribers[key].phase = Phase::WaitingForLog { retry_at, search };
+        self.schedule_at(key, retry_at);
+    }
+
+    fn close(&mut self, key: SubscriberKey, reason: CloseReason) {
+        let cursor = self.settled(key);
+        self.remove(key);
+        self.effects.push_back(Effect::Close { subscriber: key, reason, cursor });
+    }
+
+    /// The first offset that is not settled for a subscriber.
+    fn settled(&self, key: SubscriberKey) -> u64 {
+        let subscriber = &self.subscribers[key];
+        match subscriber.phase {
+            // What is still being broadcast may be for it.
+            Phase::Live { .. } => self
+                .broadcasts
+                .front()
+                .map_or(self.head, |broadcast| broadcast.batch.entries[0].offset)
+                .max(subscriber.cursor),
+            _ => subscriber.cursor,
+        }
+    }
+
+    fn handle_deadline(&mut self, key: SubscriberKey, now: Millis) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.timer_at = Millis::MAX;
+        if let Some((_, reason)) = subscriber.end.filter(|&(deadline, _)| deadline <= now) {
+            return self.close(key, reason);
+        }
+        match subscriber.phase {
+            Phase::WaitingForLog { retry_at, search } if retry_at <= now => match search {
+                Some(search) => self.seek(key, search),
+                None => self.read(key),
+            },
+            phase => {
+                let due = subscriber.written_at + heartbeat_after(&self.options, subscriber);
+                if due <= now || phase == Phase::Blocked {
+                    subscriber.written_at = now;
+                    self.effects.push_back(Effect::Heartbeat { subscriber: key });
+                }
+            }
+        }
+        self.schedule(key, now);
+    }
+
+    /// Schedules the next thing that may happen to a subscriber by itself.
+    fn schedule(&mut self, key: SubscriberKey, now: Millis) {
+        let subscriber = &self.subscribers[key];
+        let heartbeat = subscriber.written_at + heartbeat_after(&self.options, subscriber);
+        let end = subscriber.end.map_or(Millis::MAX, |(deadline, _)| deadline);
+        self.schedule_at(key, heartbeat.min(end).max(now));
+    }
+
+    fn schedule_at(&mut self, key: SubscriberKey, at: Millis) {
+        let subscriber = &mut self.subscribers[key];
+        if at < subscriber.timer_at {
+            subscriber.timer_at = at;
+            self.wheel.schedule(at, key);
+        }
+    }
+
+    fn join_group(&mut self, interest: Interest) -> GroupKey {
+        if let Some(&key) = self.group_by_interest.get(&interest) {
+            self.groups[key].member_count += 1;
+            return key;
+        }
+        let interest = Arc::new(interest);
+        let key = self.groups.insert(Group {
+            interest: Arc::clone(&interest),
+            member_count: 1,
+            live: Vec::new(),
+            matched: Vec::new(),
+        });
+        for selector in interest.selectors() {
+            self.index.insert(selector, key);
+        }
+        self.group_by_interest.insert(interest, key);
+        key
+    }
+
+    fn remove(&mut self, key: SubscriberKey) {
+        if !self.subscribers.contains_key(key) {
+            return;
+        }
+        self.leave_live(key);
+        let group_key = self.subscribers[key].group;
+        self.subscribers.remove(key);
+        let group = &mut self.groups[group_key];
+        group.member_count -= 1;
+        if group.member_count == 0 {
+            let interest = Arc::clone(&group.interest);
+            for selector in interest.selectors() {
+                self.index.remove(selector, group_key);
+            }
+            self.group_by_interest.remove(&interest);
+            self.groups.remove(group_key);
+        }
+    }
+
+    fn leave_live(&mut self, key: SubscriberKey) {
+        let subscriber = &self.subscribers[key];
+        let Phase::Live { place } = subscriber.phase else { return };
+        let live = &mut self.groups[subscriber.group].live;
+        live.swap_remove(place as usize);
+        if let Some(&moved) = live.get(place as usize) {
+            self.subscribers[moved].phase = Phase::Live { place };
+        }
+    }
+
+    fn phase(&self, key: SubscriberKey) -> Option<Phase> {
+        self.subscribers.get(key).map(|subscriber| subscriber.phase)
+    }
+}
+
+/// How long a stream may be silent: the heartbeat, or up to a fifth less.
+fn heartbeat_after(options: &StateOptions, subscriber: &Subscriber) -> Millis {
+    let spread = options.heartbeat_ms as f64 / 5.0;
+    options.heartbeat_ms - (spread * f64::from(subscriber.stream.jitter)) as Millis
+}
+
+#[cfg(test)]
+mod tests;

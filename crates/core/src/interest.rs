@@ -1,0 +1,138 @@
+//! What a subscriber wants and may have: its selectors, its event-type filter and its rights.
+//!
+//! Subscribers with equal interests receive the same events, so the hub decides once for all of
+//! them. Two interests are equal when they hold the same selectors and types in any order.
+
+use crate::{EventType, Rights, Selector, Topic};
+
+/// The name `EventSource` gives to an event without a type.
+const UNTYPED: &str = "message";
+
+/// Decides whether an event is delivered to a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Interest {
+    selectors: Box<[Selector]>,
+    event_types: Box<[EventType]>,
+    rights: Rights,
+}
+
+impl Interest {
+    /// Makes an interest in the topics that any of `selectors` matches. An empty `event_types`
+    /// lets every type through; `message` stands for events without a type.
+    pub fn new(selectors: Vec<Selector>, event_types: Vec<EventType>, rights: Rights) -> Self {
+        let selectors = normalise(selectors, Selector::as_str);
+        let event_types = normalise(event_types, EventType::as_str);
+        Self { selectors, event_types, rights }
+    }
+
+    /// The selectors, each once.
+    pub fn selectors(&self) -> &[Selector] {
+        &self.selectors
+    }
+
+    /// The exact topics this interest is limited to, or `None` if a selector is a pattern.
+    ///
+    /// A log that keeps an index by topic reads only these.
+    pub fn exact_topics(&self) -> Option<impl Iterator<Item = &Topic>> {
+        let exact = |selector: &Selector| matches!(selector, Selector::Exact(_));
+        self.selectors.iter().all(exact).then(|| {
+            self.selectors.iter().filter_map(|selector| match selector {
+                Selector::Exact(topic) => Some(topic),
+                Selector::All | Selector::Template(_) => None,
+            })
+        })
+    }
+
+    /// Whether an event under `topics` is delivered.
+    pub fn admits(&self, topics: &[Topic], event_type: Option<&EventType>, private: bool) -> bool {
+        self.selects(topics) && self.passes(topics, event_type, private)
+    }
+
+    /// The half of [`admits`](Self::admits) that remains once a selector is known to match.
+    pub(crate) fn passes(
+        &self,
+        topics: &[Topic],
+        event_type: Option<&EventType>,
+        private: bool,
+    ) -> bool {
+        self.wants_type(event_type) && (!private || self.rights.covers(topics))
+    }
+
+    fn selects(&self, topics: &[Topic]) -> bool {
+        self.selectors.iter().any(|selector| topics.iter().any(|topic| selector.matches(topic)))
+    }
+
+    fn wants_type(&self, event_type: Option<&EventType>) -> bool {
+        let name = event_type.map_or(UNTYPED, EventType::as_str);
+        self.event_types.is_empty() || self.event_types.iter().any(|wanted| wanted.as_str() == name)
+    }
+}
+
+/// Sorts by text and removes what stands twice, so that equal sets compare equal.
+fn normalise<T>(mut items: Vec<T>, text: fn(&T) -> &str) -> Box<[T]> {
+    items.sort_by(|a, b| text(a).cmp(text(b)));
+    items.dedup_by(|a, b| text(a) == text(b));
+    items.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interest(selectors: &[&str], event_types: &[&str], rights: Rights) -> Interest {
+        Interest::new(
+            selectors.iter().map(|text| Selector::parse(text).unwrap()).collect(),
+            event_types.iter().map(|text| EventType::parse(text).unwrap()).collect(),
+            rights,
+        )
+    }
+
+    fn check(interest: &Interest, topics: &[&str], event_type: &str, private: bool) -> bool {
+        let topics: Vec<Topic> = topics.iter().map(|text| Topic::parse(text).unwrap()).collect();
+        let event_type = (!event_type.is_empty()).then(|| EventType::parse(event_type).unwrap());
+        interest.admits(&topics, event_type.as_ref(), private)
+    }
+
+    #[test]
+    fn any_selector_and_any_topic_suffice() {
+        let wanted = interest(&["a", "orders/{id}"], &[], Rights::everything());
+        assert!(check(&wanted, &["a"], "", false));
+        assert!(check(&wanted, &["x", "orders/7"], "", false));
+        assert!(!check(&wanted, &["x", "orders/7/items"], "", false));
+    }
+
+    #[test]
+    fn message_stands_for_events_without_a_type() {
+        let wanted = interest(&["*"], &["message", "done"], Rights::everything());
+        assert!(check(&wanted, &["a"], "", false));
+        assert!(check(&wanted, &["a"], "message", false));
+        assert!(check(&wanted, &["a"], "done", false));
+        assert!(!check(&wanted, &["a"], "progress", false));
+    }
+
+    #[test]
+    fn private_events_need_rights_to_one_of_their_topics() {
+        let mine = Rights::of(vec![Selector::parse("users/7").unwrap()]);
+        let wanted = interest(&["*"], &[], mine);
+        assert!(check(&wanted, &["a"], "", false));
+        assert!(!check(&wanted, &["a"], "", true));
+        assert!(check(&wanted, &["a", "users/7"], "", true));
+    }
+
+    #[test]
+    fn order_and_repetition_do_not_make_another_interest() {
+        let one = interest(&["b", "a", "b"], &["y", "x"], Rights::everything());
+        let other = interest(&["a", "b"], &["x", "y", "y"], Rights::everything());
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn only_exact_selectors_name_their_topics() {
+        let exact = interest(&["a", "b"], &[], Rights::everything());
+        assert_eq!(
+            exact.exact_topics().unwrap().map(Topic::as_str).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        assert!(interest(&["a", "*"], &[], Rights::everything()).exact_topics().is_none());
+    }
+}

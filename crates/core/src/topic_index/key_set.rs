@@ -1,0 +1,93 @@
+//! A set of keys that is a plain slice to read, for one key as well as for a hundred thousand.
+
+use std::{collections::HashMap, hash::Hash};
+
+/// Keys without duplicates, in an order that depends on its history alone.
+///
+/// Up to [`SCAN_MAX`] keys it is searched from end to end; beyond, an index makes insertion and
+/// removal take constant time.
+#[derive(Clone, Debug)]
+pub(super) struct KeySet<K> {
+    keys: Vec<K>,
+    place_of: Option<Box<HashMap<K, usize>>>,
+}
+
+/// What became of a key that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// It was not there.
+    Absent,
+    /// It was there, and so are others.
+    SomeLeft,
+    /// It was the last one.
+    NoneLeft,
+}
+
+impl<K: Copy + Eq + Hash> KeySet<K> {
+    /// Makes an empty set; allocates nothing.
+    pub(super) fn new() -> Self {
+        Self { keys: Vec::new(), place_of: None }
+    }
+
+    /// Returns false if `key` is there already.
+    pub(super) fn insert(&mut self, key: K) -> bool {
+        if self.place_of(key).is_some() {
+            return false;
+        }
+        if self.keys.is_empty() {
+            // Most topics have one subscriber, and `push` would make room for four.
+            self.keys.reserve_exact(1);
+        }
+        self.keys.push(key);
+        if let Some(places) = &mut self.place_of {
+            places.insert(key, self.keys.len() - 1);
+        } else if self.keys.len() > SCAN_MAX {
+            self.place_of = Some(Box::new(self.keys.iter().copied().zip(0..).collect()));
+        }
+        true
+    }
+
+    pub(super) fn remove(&mut self, key: K) -> Removal {
+        let Some(place) = self.place_of(key) else { return Removal::Absent };
+        self.keys.swap_remove(place);
+        if let Some(places) = &mut self.place_of {
+            places.remove(&key);
+            if let Some(&moved) = self.keys.get(place) {
+                places.insert(moved, place);
+            }
+        }
+        self.shrink();
+        if self.keys.is_empty() { Removal::NoneLeft } else { Removal::SomeLeft }
+    }
+
+    pub(super) fn as_slice(&self) -> &[K] {
+        &self.keys
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn place_of(&self, key: K) -> Option<usize> {
+        match &self.place_of {
+            Some(places) => places.get(&key).copied(),
+            None => self.keys.iter().position(|&known| known == key),
+        }
+    }
+
+    /// Gives memory back when three quarters are unused, which keeps removal constant on average.
+    fn shrink(&mut self) {
+        if self.keys.len() * 4 > self.keys.capacity() {
+            return;
+        }
+        self.keys.shrink_to(self.keys.len() * 2);
+        if self.keys.len() * 2 <= SCAN_MAX {
+            self.place_of = None;
+        } else if let Some(places) = &mut self.place_of {
+            places.shrink_to(self.keys.len() * 2);
+        }
+    }
+}
+
+/// Comparing 32 small keys is quicker than hashing one.
+const SCAN_MAX: usize = 32;
