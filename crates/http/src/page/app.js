@@ -1,0 +1,1132 @@
+// The page of a tidings hub: subscribe, publish, and watch what arrives.
+//
+// What it guarantees:
+// - Text from the network enters the document as text, never as markup.
+// - Everything it keeps is bounded by `LIMITS`, however fast and long the hub sends.
+// - It speaks the public API alone. The topic of an event is not on the stream, so it shows a topic only when
+//   it knows it: the subscription names a single topic, the page published the event, or the hub said so in a poll.
+// - A latency is measured from the page's own publish to the receipt of the id that the hub answered.
+
+const LIMITS = {
+  rows: 500, // kept in the list, newest first
+  eventChars: 16 * 1024 * 1024, // of one event on the wire; a longer one ends the stream with a problem
+  shownChars: 16 * 1024, // of one event's data, kept for the list
+  foldedChars: 400, // shown before "show all"
+  foldedLines: 6,
+  ownIds: 2_000, // ids published here whose time and topic are remembered
+  latencies: 200, // behind the median
+  replayIds: 10_000, // watched for the end of a replay
+  topicLookup: 100, // newest events whose topics one poll asks for
+  topicLookupMs: 1_000, // at most one such poll in this time
+  demoMs: 30_000,
+  demoEveryMs: 100,
+  demoInFlight: 20,
+  figureSeconds: 120,
+  retryMs: 2_000, // until the hub says otherwise
+  retryMinMs: 250,
+  retryMaxMs: 3_600_000,
+};
+
+const CONTROL_TYPES = ["tidings.gap", "tidings.lagged", "tidings.shutdown"];
+
+const element = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
+
+// ---------------------------------------------------------------------------------------------------------
+// The event stream format (WHATWG HTML, section 9.2), for the subscriptions read with fetch.
+
+class EventDecoder {
+  #rest = "";
+  #afterCr = false;
+  #data = "";
+  #type = "";
+  #id;
+  #items = [];
+
+  constructor(lastEventId) {
+    this.#id = lastEventId;
+  }
+
+  /** Takes the next text of the stream; returns what it completed: events and retry times, in order. */
+  push(text) {
+    this.#items = [];
+    const ends = /\r\n?|\n/g;
+    if (this.#afterCr && text.length > 0) {
+      ends.lastIndex = text[0] === "\n" ? 1 : 0;
+      this.#afterCr = false;
+    }
+    let from = ends.lastIndex;
+    for (let end; (end = ends.exec(text)); from = ends.lastIndex) {
+      const line = this.#rest + text.slice(from, end.index);
+      this.#rest = "";
+      this.#afterCr = end[0] === "\r" && ends.lastIndex === text.length;
+      this.#takeLine(line);
+    }
+    this.#rest += text.slice(from);
+    if (this.#rest.length + this.#data.length > LIMITS.eventChars) {
+      throw new RangeError(`an event is longer than ${number.format(LIMITS.eventChars)} characters`);
+    }
+    return this.#items;
+  }
+
+  #takeLine(line) {
+    if (line === "") {
+      this.#dispatch();
+      return;
+    }
+    const colon = line.indexOf(":");
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+    if (field === "data") this.#data += value + "\n";
+    else if (field === "event") this.#type = value;
+    else if (field === "id" && !value.includes("\0")) this.#id = value;
+    else if (field === "retry" && /^[0-9]+$/.test(value)) this.#items.push({ retryMs: Number(value) });
+  }
+
+  #dispatch() {
+    if (this.#data !== "") {
+      this.#items.push({ id: this.#id, type: this.#type || "message", data: this.#data.slice(0, -1) });
+    }
+    this.#data = "";
+    this.#type = "";
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The hub's API.
+
+/** What the hub refused, or why it could not be asked: a title and a detail for people. */
+class Problem extends Error {
+  constructor(title, detail, { status, retryMs } = {}) {
+    super(title);
+    this.title = title;
+    this.detail = detail;
+    this.status = status;
+    this.retryMs = retryMs;
+  }
+
+  /** True when asking again may help. */
+  get passes() {
+    return this.status === undefined || this.status === 429 || this.status >= 500;
+  }
+
+  static async of(response) {
+    const body = await response.json().catch(() => ({}));
+    const title = body.title ?? `The hub answered ${response.status} ${response.statusText}`.trim();
+    const retryMs = Number(response.headers.get("retry-after")) * 1_000 || undefined;
+    return new Problem(String(title), String(body.detail ?? ""), { status: response.status, retryMs });
+  }
+}
+
+async function ask(url, options) {
+  let response;
+  try {
+    response = await fetch(url, { cache: "no-store", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The hub cannot be reached", "It may be restarting, or the network is down.");
+  }
+  if (!response.ok) throw await Problem.of(response);
+  return response;
+}
+
+function eventsUrl(query, more = []) {
+  const url = new URL("events", document.baseURI);
+  for (const topic of query.topics) url.searchParams.append("topic", topic);
+  for (const type of query.types) url.searchParams.append("event", type);
+  for (const [name, value] of more) url.searchParams.append(name, value);
+  // Readable in an address or a command line, and just as valid there.
+  url.search = url.search.replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",");
+  return url;
+}
+
+/** The parameters that say where a new subscription begins. */
+function startOf(query) {
+  return query.last === undefined ? [] : [["last", query.last]];
+}
+
+/** The JSON of a publish. The data is JSON text and stays as it was written: no number loses a digit here. */
+function publishBody({ topic, type, dataJson }) {
+  const fields = [`"topic":${JSON.stringify(topic)}`];
+  if (type !== "") fields.push(`"event":${JSON.stringify(type)}`);
+  if (dataJson !== "") fields.push(`"data":${dataJson}`);
+  return `{${fields.join(",")}}`;
+}
+
+async function publish(event) {
+  const response = await ask(new URL("events", document.baseURI), {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: publishBody(event),
+  });
+  return (await response.json()).id;
+}
+
+/** The newest `count` kept events that match, with their topics, and the position behind them. */
+async function newestOf(query, count, signal) {
+  const more = [["last", count], ["mode", "poll"], ["wait", "0"], ["control", "off"]];
+  const response = await ask(eventsUrl(query, more), { headers: { accept: "application/json" }, signal });
+  return response.json();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// A subscription: one stream, reconnected from the last id, until it is cut or stopped.
+
+class Subscription {
+  #watcher;
+  #ended; // AbortController of the current connection and of what waits for the next
+  #source; // the native EventSource, if that is what reads
+  #listened = new Set();
+  #replay; // counts what is replayed after a (re)connect
+  #position = ""; // where the stream began, as long as no event has brought an id
+  #connects = 0;
+
+  state = "idle"; // idle, connecting, open, waiting, cut, finished, failed
+  lastEventId = "";
+  retryMs = LIMITS.retryMs;
+
+  constructor(query, watcher) {
+    this.query = query;
+    this.#watcher = watcher;
+  }
+
+  /** The topic of every event of this subscription, or undefined when the stream alone does not tell. */
+  get onlyTopic() {
+    const [topic, ...others] = this.query.topics;
+    return others.length === 0 && !/[*{}]/.test(topic) ? topic : undefined;
+  }
+
+  /** Connects; from the last id when there is one, otherwise where the query begins. */
+  connect() {
+    this.#ended?.abort();
+    this.#ended = new AbortController();
+    this.#run(this.#ended.signal);
+  }
+
+  /** Drops the connection and stays away until `connect`. */
+  cut() {
+    this.#ended?.abort();
+    this.#replay = undefined;
+    this.#enter("cut");
+  }
+
+  stop() {
+    this.#ended?.abort();
+    this.#enter("idle");
+  }
+
+  /** Makes a native EventSource hand over this type too; fetch hands over every type anyway. */
+  listenTo(type) {
+    if (!this.#source || this.#listened.has(type)) return;
+    this.#listened.add(type);
+    const source = this.#source;
+    source.addEventListener(type, (event) => {
+      if (source !== this.#source || !(event instanceof MessageEvent)) return;
+      this.#take({ id: event.lastEventId, type, data: event.data });
+    });
+  }
+
+  async #run(signal) {
+    while (!signal.aborted) {
+      this.#enter("connecting");
+      let again = LIMITS.retryMs;
+      try {
+        await this.#locate(signal);
+        if (this.query.native) {
+          this.#openNative(signal);
+          return;
+        }
+        const finished = await this.#readWithFetch(signal);
+        if (finished) {
+          this.#enter("finished");
+          return;
+        }
+        again = this.retryMs;
+      } catch (error) {
+        if (signal.aborted) return;
+        const problem =
+          error instanceof Problem ? error : new Problem("The stream broke off", String(error.message ?? error));
+        if (!problem.passes || error instanceof RangeError) {
+          this.#enter("failed", { problem });
+          return;
+        }
+        again = problem.retryMs ?? this.retryMs;
+        this.#watcher.handleProblem(problem);
+      }
+      if (signal.aborted) return;
+      this.#enter("waiting", { retryMs: again });
+      await elapsed(again, signal);
+    }
+  }
+
+  /**
+   * Asks for the newest matching event before connecting: whatever the stream brings up to that one is a replay.
+   * It also finds a refusal, which a native EventSource would hide.
+   */
+  async #locate(signal) {
+    this.#replay = { from: this.#resumeId, newest: undefined, ids: [] };
+    let answer;
+    try {
+      answer = await newestOf(this.query, 1, signal);
+    } catch (error) {
+      // A hub that is full turns a poll away with an error; an EventSource it lets wait.
+      if (signal.aborted || !this.query.native || error.status === undefined || !error.passes) throw error;
+      this.#watcher.handleProblem(error);
+      this.#endReplay();
+      return;
+    }
+    this.#knowNewest(answer.events.at(-1)?.id);
+    // Taken before the stream opens, so that a cut before its first event loses nothing either.
+    if (this.#position === "" && this.query.last === undefined) this.#position = answer.lastEventId ?? "";
+  }
+
+  /** What the next connection of this page resumes from; empty: it begins as the first one did. */
+  get #resumeId() {
+    if (this.lastEventId !== "") return this.lastEventId;
+    return this.#connects > 0 ? this.#position : "";
+  }
+
+  async #readWithFetch(signal) {
+    const from = this.#resumeId;
+    const headers = { accept: "text/event-stream" };
+    if (from !== "") headers["last-event-id"] = from;
+    const response = await ask(eventsUrl(this.query, from === "" ? startOf(this.query) : []), { headers, signal });
+    if (response.status === 204) return true;
+    this.#position = response.headers.get("last-event-id") ?? this.#position;
+    this.#opened(from);
+    const decoder = new EventDecoder(from);
+    const chunks = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    try {
+      for (;;) {
+        const { done, value } = await chunks.read();
+        if (done || signal.aborted) return false;
+        for (const item of decoder.push(value)) {
+          if (item.retryMs === undefined) this.#take(item);
+          else this.retryMs = Math.min(Math.max(item.retryMs, LIMITS.retryMinMs), LIMITS.retryMaxMs);
+        }
+      }
+    } catch (error) {
+      if (error instanceof RangeError || signal.aborted) throw error;
+      return false; // the connection broke; what was complete has been taken
+    } finally {
+      chunks.cancel().catch(() => {});
+    }
+  }
+
+  #openNative(signal) {
+    const from = this.#resumeId;
+    // A page cannot set a header on an EventSource, so the id goes into the URL; when the browser reconnects by
+    // itself it sends the header, which wins.
+    const more = from === "" ? startOf(this.query) : [["lastEventId", from]];
+    const source = new EventSource(eventsUrl(this.query, more));
+    this.#source = source;
+    this.#listened = new Set();
+    signal.addEventListener("abort", () => {
+      source.close();
+      if (this.#source === source) this.#source = undefined;
+    });
+    // Events of the types "open" and "error" may come from the hub too; those are MessageEvents.
+    source.addEventListener("open", (event) => {
+      if (!(event instanceof MessageEvent)) this.#opened(this.lastEventId || from);
+    });
+    source.addEventListener("error", (event) => {
+      if (event instanceof MessageEvent || signal.aborted) return;
+      if (source.readyState === EventSource.CLOSED) {
+        this.#enter("finished");
+        return;
+      }
+      this.#enter("waiting", {});
+      this.#locate(signal).catch(() => this.#endReplay());
+    });
+    const types = [...this.query.types, ...CONTROL_TYPES, ...this.#watcher.typesPublished()];
+    for (const type of new Set(["message", ...types])) this.listenTo(type);
+  }
+
+  #opened(from) {
+    this.#connects += 1;
+    this.#enter("open", { from, again: this.#connects > 1 });
+  }
+
+  #take(event) {
+    if (CONTROL_TYPES.includes(event.type)) {
+      this.#watcher.handleControl(event);
+      return;
+    }
+    this.lastEventId = event.id;
+    const replay = this.#replay;
+    this.#watcher.handleEvent(event, replay !== undefined);
+    if (!replay) return;
+    replay.ids.push(event.id);
+    if (event.id === replay.newest || replay.ids.length >= LIMITS.replayIds) this.#endReplay(replay.ids.length);
+  }
+
+  #knowNewest(id) {
+    const replay = this.#replay;
+    if (!replay) return;
+    if (id === undefined || id === replay.from || (replay.from === "" && this.query.last === undefined)) {
+      this.#endReplay();
+      return;
+    }
+    replay.newest = id;
+    const index = replay.ids.indexOf(id);
+    if (index >= 0) this.#endReplay(index + 1);
+  }
+
+  #endReplay(count = 0) {
+    if (!this.#replay) return;
+    const { from } = this.#replay;
+    this.#replay = undefined;
+    this.#watcher.handleReplayed(count, from);
+  }
+
+  #enter(state, details = {}) {
+    this.state = state;
+    this.#watcher.handleState(state, details);
+  }
+}
+
+/** Resolves after `ms`, or at once when the signal aborts. */
+function elapsed(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The list of events, newest first.
+
+class Tape {
+  #rows = element("rows");
+  #waiting = []; // rows not in the document yet: until the next frame, or until the pause ends
+  #frame = 0;
+  #paused = false;
+
+  get paused() {
+    return this.#paused;
+  }
+
+  get waitingCount() {
+    return this.#waiting.length;
+  }
+
+  /** Events that are shown or waiting, newest first. */
+  *events() {
+    for (let index = this.#waiting.length - 1; index >= 0; index -= 1) yield this.#waiting[index];
+    for (const row of this.#rows.children) if (row.event) yield row.event;
+  }
+
+  add(event) {
+    this.#waiting.push(event);
+    if (this.#waiting.length > LIMITS.rows) this.#waiting.shift();
+    this.#draw();
+  }
+
+  note(text, kind = "") {
+    this.add({ note: text, kind });
+  }
+
+  /** Shows anew what has become known about an event. */
+  refresh(event) {
+    if (event.row) fillRow(event.row, event);
+  }
+
+  setPaused(paused) {
+    this.#paused = paused;
+    this.#draw();
+  }
+
+  clear() {
+    this.#waiting = [];
+    this.#rows.replaceChildren();
+    this.#draw();
+  }
+
+  #draw() {
+    if (this.#frame !== 0) return;
+    this.#frame = requestAnimationFrame(() => {
+      this.#frame = 0;
+      if (!this.#paused && this.#waiting.length > 0) {
+        const fresh = document.createDocumentFragment();
+        for (const event of this.#waiting) fresh.prepend(event.note === undefined ? rowOf(event) : noteRowOf(event));
+        this.#waiting = [];
+        this.#rows.prepend(fresh);
+        while (this.#rows.childElementCount > LIMITS.rows) {
+          const last = this.#rows.lastElementChild;
+          if (last.event) last.event.row = undefined;
+          last.remove();
+        }
+      }
+      drawCounts();
+    });
+  }
+}
+
+const COLUMNS = ["time", "id", "type", "topic", "data", "latency"];
+
+function rowOf(event) {
+  const row = document.createElement("tr");
+  row.setAttribute("role", "row");
+  for (const column of COLUMNS) {
+    const cell = row.insertCell();
+    cell.setAttribute("role", "cell");
+    cell.className = column;
+  }
+  const [time, id, type, , data] = row.cells;
+  time.textContent = clock(event.at);
+  id.textContent = event.id;
+  type.textContent = event.type;
+  fillData(data, event);
+  row.event = event;
+  event.row = row;
+  fillRow(row, event);
+  return row;
+}
+
+/** The parts of a row that may become known after the event arrived. */
+function fillRow(row, event) {
+  const [, , , topic, , latency] = row.cells;
+  topic.textContent = event.topics?.join(", ") ?? "–";
+  topic.classList.toggle("unknown", event.topics === undefined);
+  if (event.replayed) latency.textContent = "replayed";
+  else latency.textContent = event.latencyMs === undefined ? "–" : duration(event.latencyMs);
+  latency.classList.toggle("unknown", event.latencyMs === undefined || event.replayed);
+}
+
+function fillData(cell, event) {
+  const { data } = event;
+  const folded = foldedEnd(data);
+  const text = document.createElement("span");
+  text.textContent = data.slice(0, folded);
+  cell.replaceChildren(text);
+  if (folded === data.length && event.cutChars === 0) return;
+  if (folded < data.length) {
+    const more = document.createElement("button");
+    more.type = "button";
+    more.className = "link";
+    more.textContent = "show all";
+    more.addEventListener("click", () => {
+      text.textContent = data;
+      more.replaceWith(remainder(event.cutChars));
+    });
+    cell.append("… ", more);
+  } else {
+    cell.append(remainder(event.cutChars));
+  }
+}
+
+function remainder(cutChars) {
+  const text = document.createElement("span");
+  text.className = "unknown";
+  if (cutChars > 0) text.textContent = ` … and ${number.format(cutChars)} more characters`;
+  return text;
+}
+
+function foldedEnd(data) {
+  let end = Math.min(data.length, LIMITS.foldedChars);
+  for (let line = 0, at = -1; line < LIMITS.foldedLines; line += 1) {
+    at = data.indexOf("\n", at + 1);
+    if (at < 0 || at >= end) return end;
+    if (line === LIMITS.foldedLines - 1) end = at;
+  }
+  return end;
+}
+
+function noteRowOf({ note, kind }) {
+  const row = document.createElement("tr");
+  row.setAttribute("role", "row");
+  row.className = `note ${kind}`.trim();
+  const cell = row.insertCell();
+  cell.setAttribute("role", "cell");
+  cell.colSpan = COLUMNS.length;
+  cell.textContent = note;
+  return row;
+}
+
+function clock(date) {
+  const part = (value, width) => String(value).padStart(width, "0");
+  const seconds = `${part(date.getSeconds(), 2)}.${part(date.getMilliseconds(), 3)}`;
+  return `${part(date.getHours(), 2)}:${part(date.getMinutes(), 2)}:${seconds}`;
+}
+
+function duration(ms) {
+  if (ms < 10) return `${ms.toFixed(1)} ms`;
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  return `${(ms / 1_000).toFixed(1)} s`;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// What the page knows of its own publishes.
+
+class OwnPublishes {
+  #byId = new Map(); // id to { topics, sentAt }, oldest first
+  types = new Set();
+
+  add(id, own) {
+    this.#byId.set(id, own);
+    if (this.#byId.size > LIMITS.ownIds) this.#byId.delete(this.#byId.keys().next().value);
+  }
+
+  get(id) {
+    return this.#byId.get(id);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The page: what is on the screen, and what the person and the hub do to it.
+
+const tape = new Tape();
+const own = new OwnPublishes();
+const counts = { received: 0, replayed: 0, gaps: 0 };
+let latenciesMs = [];
+let subscription;
+let topicLookup = 0;
+let shownState = "idle";
+
+const watcher = {
+  typesPublished: () => own.types,
+
+  handleState(state, { from, again, retryMs, problem }) {
+    const topics = subscription.query.topics.join(", ");
+    const way = subscription.query.native ? "EventSource" : "fetch";
+    const text = {
+      idle: () => "Not subscribed",
+      connecting: () => "Connecting",
+      open: () => `Open, read with ${way}`,
+      waiting: () => (retryMs ? `Disconnected; again in ${duration(retryMs)}` : "Disconnected; the browser will reconnect"),
+      cut: () => "Cut",
+      finished: () => "Ended by the hub",
+      failed: () => "Refused",
+    }[state]();
+    const before = shownState;
+    shownState = state;
+    element("state").dataset.state = state;
+    // While it retries, one steady text: a screen reader reads each change.
+    if (!(state === "connecting" && before === "waiting")) setText(element("state-text"), text);
+    if (state === "open") {
+      tape.note(again ? `Connected again${from === "" ? "" : `, Last-Event-ID ${from}`}` : `Subscribed to ${topics}`);
+      showProblem("subscribe-problem");
+    }
+    if (state === "cut") tape.note("Connection cut", "broken");
+    if (state === "waiting" && before === "open") tape.note("Connection lost", "broken");
+    if (state === "finished") tape.note("The hub ended the stream for good", "broken");
+    if (state === "failed") showProblem("subscribe-problem", problem);
+    drawActions();
+  },
+
+  handleEvent(received, replayed) {
+    counts.received += 1;
+    const event = {
+      id: received.id,
+      type: received.type,
+      data: received.data.slice(0, LIMITS.shownChars),
+      cutChars: Math.max(0, received.data.length - LIMITS.shownChars),
+      at: new Date(),
+      receivedAt: performance.now(),
+      replayed,
+      topics: subscription.onlyTopic === undefined ? undefined : [subscription.onlyTopic],
+    };
+    const mine = own.get(event.id);
+    if (mine) matchOwn(event, mine);
+    tape.add(event);
+    if (event.topics === undefined) lookUpTopics();
+  },
+
+  handleControl({ type, data }) {
+    if (type === "tidings.shutdown") {
+      tape.note("The hub is shutting down", "broken");
+      return;
+    }
+    counts.gaps += 1;
+    let { requested, oldest, reason } = {};
+    try {
+      ({ requested, oldest, reason } = JSON.parse(data));
+    } catch {
+      reason = data;
+    }
+    const because = {
+      trimmed: "older events are no longer kept",
+      "unknown-epoch": "the id is from an earlier life of the log",
+      invalid: "the id is not one of this hub",
+    }[reason];
+    const what = type === "tidings.lagged" ? "Fell behind what is kept" : `Gap after ${requested ?? "the last id"}`;
+    const oldestText = oldest ? `; the oldest kept is ${oldest}` : "";
+    tape.note(`${what}: ${because ?? reason ?? "events are missing"}${oldestText}`, "gap");
+  },
+
+  handleReplayed(count, from) {
+    counts.replayed += count;
+    if (from !== "" && count === 0) tape.note("Nothing was missed");
+    if (count > 0) {
+      const events = count === 1 ? "1 event" : `${number.format(count)} events`;
+      tape.note(from === "" ? `${events} from before` : `${events} replayed, now live`, "replayed");
+    }
+    drawCountsSoon();
+  },
+
+  handleProblem(problem) {
+    showProblem("subscribe-problem", problem);
+  },
+};
+
+function matchOwn(event, mine) {
+  event.topics ??= mine.topics;
+  if (event.replayed || event.latencyMs !== undefined) return;
+  event.latencyMs = event.receivedAt - mine.sentAt;
+  latenciesMs.push(event.latencyMs);
+  if (latenciesMs.length > LIMITS.latencies) latenciesMs.shift();
+}
+
+/** Asks the hub, in a JSON poll and at most once a second, for topics that the stream did not tell. */
+function lookUpTopics() {
+  if (topicLookup !== 0) return;
+  topicLookup = setTimeout(async () => {
+    topicLookup = 0;
+    const wanted = new Map();
+    for (const event of tape.events()) {
+      if (wanted.size === LIMITS.topicLookup) break;
+      if (event.note !== undefined || event.topics !== undefined || event.lookedUp) continue;
+      event.lookedUp = true;
+      wanted.set(event.id, event);
+    }
+    if (wanted.size === 0) return;
+    const answer = await newestOf(subscription.query, LIMITS.topicLookup).catch(() => ({ events: [] }));
+    for (const { id, topics } of answer.events) {
+      const event = wanted.get(id);
+      if (!event) continue;
+      event.topics = topics;
+      tape.refresh(event);
+    }
+  }, LIMITS.topicLookupMs);
+}
+
+// Subscribing.
+
+function subscribe(query) {
+  subscription?.stop();
+  showProblem("subscribe-problem");
+  subscription = new Subscription(query, watcher);
+  subscription.connect();
+}
+
+/** The subscription that the form describes. */
+function formQuery() {
+  const filled = [...document.querySelectorAll("#topics input")].map((input) => input.value.trim());
+  const topics = [...new Set(filled.filter((topic) => topic !== ""))];
+  const types = element("types").value.split(",").map((type) => type.trim()).filter((type) => type !== "");
+  const start = element("start").value;
+  const last = { next: undefined, earliest: "earliest", last: element("last").value }[start];
+  const reader = element("reader").value;
+  return { topics, types, last, reader, native: reader === "eventsource" || (reader === "auto" && types.length > 0) };
+}
+
+function addTopic(value = "") {
+  const rows = element("topics");
+  const row = document.createElement("div");
+  row.className = "topic-row";
+  const input = document.createElement("input");
+  input.value = value;
+  input.required = true;
+  input.spellcheck = false;
+  input.autocapitalize = "off";
+  input.setAttribute("aria-label", `Topic ${rows.childElementCount + 1}`);
+  input.setAttribute("aria-describedby", "topics-hint");
+  const remove = document.createElement("button");
+  remove.type = "button";
+  remove.className = "quiet";
+  remove.textContent = "Remove";
+  remove.addEventListener("click", () => {
+    const neighbour = row.previousElementSibling ?? row.nextElementSibling;
+    row.remove();
+    neighbour.querySelector("input").focus();
+    nameTopics();
+    drawForm();
+  });
+  row.append(input, remove);
+  rows.append(row);
+  nameTopics();
+  return input;
+}
+
+function nameTopics() {
+  const rows = [...element("topics").children];
+  rows.forEach((row, index) => {
+    const [input, remove] = row.children;
+    const name = rows.length === 1 ? "Topic" : `Topic ${index + 1}`;
+    input.setAttribute("aria-label", name);
+    remove.setAttribute("aria-label", `Remove ${name.toLowerCase()}`);
+    remove.hidden = rows.length === 1;
+  });
+}
+
+/** Keeps the subscription in the address, so that a reload or a copied link shows the same. */
+function writeAddress({ topics, types, last, reader }) {
+  const hash = new URLSearchParams();
+  for (const topic of topics) hash.append("topic", topic);
+  for (const type of types) hash.append("event", type);
+  if (last !== undefined) hash.set("last", last);
+  if (reader !== "auto") hash.set("reader", reader);
+  history.replaceState(null, "", `#${hash}`);
+}
+
+/** Fills the form from the address; false when the address names no topic. */
+function readAddress() {
+  const hash = new URLSearchParams(location.hash.slice(1));
+  const topics = hash.getAll("topic").filter((topic) => topic !== "");
+  for (const topic of topics.length > 0 ? topics : ["demo"]) addTopic(topic);
+  if (topics.length === 0) return false;
+  element("types").value = hash.getAll("event").join(", ");
+  const last = hash.get("last");
+  element("start").value = last === null ? "next" : last === "earliest" ? "earliest" : "last";
+  if (/^[1-9][0-9]{0,6}$/.test(last ?? "")) element("last").value = last;
+  if (["eventsource", "fetch"].includes(hash.get("reader"))) element("reader").value = hash.get("reader");
+  return true;
+}
+
+// Publishing.
+
+/** The event that the form describes; throws a Problem when its data is not the JSON it is said to be. */
+function formEvent() {
+  const event = { topic: element("topic").value.trim(), type: element("type").value.trim(), dataJson: "" };
+  const data = element("data").value;
+  if (!sendsJson()) return { ...event, dataJson: JSON.stringify(data) };
+  if (data.trim() === "") return event;
+  try {
+    JSON.parse(data);
+  } catch (error) {
+    throw new Problem("The data is not JSON.", `${error.message}. Correct it, or send it as text.`);
+  }
+  return { ...event, dataJson: data.trim() };
+}
+
+function sendsJson() {
+  return document.querySelector("input[name=format]:checked").value === "json";
+}
+
+async function publishAndRemember(event) {
+  const type = event.type || "message";
+  own.types.add(type);
+  subscription?.listenTo(type);
+  const mine = { topics: [event.topic], sentAt: performance.now() };
+  const id = await publish(event);
+  const answeredAt = performance.now();
+  own.add(id, mine);
+  // The stream may have been quicker than the answer.
+  for (const shown of tape.events()) {
+    if (shown.id !== id) continue;
+    matchOwn(shown, mine);
+    tape.refresh(shown);
+    drawCountsSoon();
+    break;
+  }
+  return { id, ms: answeredAt - mine.sentAt };
+}
+
+async function publishForm() {
+  showProblem("publish-problem");
+  try {
+    const { id, ms } = await publishAndRemember(formEvent());
+    setText(element("publish-outcome"), `Published as ${id}, answered in ${duration(ms)}`);
+  } catch (error) {
+    setText(element("publish-outcome"), "");
+    showProblem("publish-problem", error);
+  }
+}
+
+const demo = {
+  timer: 0,
+
+  start() {
+    let sent = 0;
+    let inFlight = 0;
+    const total = LIMITS.demoMs / LIMITS.demoEveryMs;
+    const topic = element("topic").value.trim() || "demo";
+    const type = element("type").value.trim();
+    showProblem("publish-problem");
+    setText(element("publish-outcome"), `Publishing to ${topic}`);
+    this.timer = setInterval(async () => {
+      if (inFlight >= LIMITS.demoInFlight) return;
+      sent += 1;
+      inFlight += 1;
+      if (sent >= total) this.stop();
+      this.draw(Math.ceil(((total - sent) * LIMITS.demoEveryMs) / 1_000));
+      try {
+        await publishAndRemember({ topic, type, dataJson: `{"n":${sent},"of":${total}}` });
+      } catch (error) {
+        this.stop();
+        showProblem("publish-problem", error);
+      } finally {
+        inFlight -= 1;
+      }
+    }, LIMITS.demoEveryMs);
+    this.draw(LIMITS.demoMs / 1_000);
+  },
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = 0;
+    setText(element("publish-outcome"), "");
+    this.draw();
+  },
+
+  draw(leftSeconds) {
+    setText(element("demo"), this.timer === 0 ? "Publish 10 a second" : `Stop (${leftSeconds} s left)`);
+  },
+};
+
+// The hub's own figures.
+
+const figures = {
+  samples: [], // one a second: { published, delivered, subscribers }
+  before: undefined,
+
+  connect() {
+    const source = new EventSource(new URL("stats", document.baseURI));
+    source.addEventListener("stats", (event) => this.take(JSON.parse(event.data)));
+    source.addEventListener("error", () => {
+      const lost = source.readyState === EventSource.CLOSED ? "Figures unavailable" : "Hub out of reach";
+      setText(element("hub-about"), lost);
+      this.before = undefined;
+    });
+  },
+
+  take(stats) {
+    const { before } = this;
+    this.before = stats;
+    setText(element("hub-about"), `${stats.version}, up ${span(stats.uptimeMs)}`);
+    const totals = [
+      `${number.format(stats.published)} published`,
+      `${number.format(stats.delivered)} delivered`,
+      `${bytes(stats.bytes)} sent`,
+    ];
+    if (stats.turnedAway > 0) totals.push(`${number.format(stats.turnedAway)} turned away`);
+    setText(element("hub-totals"), totals.join("  ·  "));
+    const seconds = before ? (stats.uptimeMs - before.uptimeMs) / 1_000 : 0;
+    const rate = (name) => (seconds > 0 ? Math.max(0, stats[name] - before[name]) / seconds : 0);
+    this.samples.push({ published: rate("published"), delivered: rate("delivered"), subscribers: stats.subscribers });
+    if (this.samples.length > LIMITS.figureSeconds) this.samples.shift();
+    this.draw();
+  },
+
+  draw() {
+    for (const name of ["published", "delivered", "subscribers"]) {
+      drawFigure(element(`figure-${name}`), this.samples.map((sample) => sample[name]));
+    }
+  },
+};
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** One small chart: a line over the last two minutes, its newest value, and its scale. */
+function drawFigure(figure, values) {
+  const svg = figure.querySelector("svg");
+  const { width, height } = svg.getBoundingClientRect();
+  if (values.length > 0) setText(figure.querySelector("output"), number.format(Math.round(values.at(-1))));
+  if (width === 0 || height === 0 || values.length === 0) return;
+  const top = roundUp(Math.max(...values));
+  setText(figure.querySelector(".peak"), number.format(top));
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  if (svg.childElementCount === 0) {
+    const shapes = [["line", "grid"], ["path", "area"], ["path", "curve"], ["circle", "now"]];
+    for (const [name, style] of shapes) {
+      const shape = document.createElementNS(SVG, name);
+      shape.setAttribute("class", style);
+      svg.append(shape);
+    }
+  }
+  const [grid, area, curve, now] = svg.children;
+  const right = width - 4;
+  const floor = height - 1.5;
+  const x = (index) => right - ((values.length - 1 - index) * right) / (LIMITS.figureSeconds - 1);
+  const y = (value) => floor - (value / top) * (floor - 4);
+  const points = values.map((value, index) => `${x(index).toFixed(1)} ${y(value).toFixed(1)}`);
+  const line = `M${points.join("L")}`;
+  setAttributes(grid, { x1: 0, x2: width, y1: floor + 1, y2: floor + 1 });
+  setAttributes(curve, { d: line });
+  setAttributes(area, { d: `${line}L${right} ${floor}L${x(0).toFixed(1)} ${floor}Z` });
+  setAttributes(now, { cx: right, cy: y(values.at(-1)), r: 2.5 });
+}
+
+function setAttributes(shape, attributes) {
+  for (const [name, value] of Object.entries(attributes)) shape.setAttribute(name, value);
+}
+
+/** The next of 5, 10, 20, 50, 100, … that is not below the value. */
+function roundUp(value) {
+  for (let unit = 1; ; unit *= 10) {
+    for (const step of [1, 2, 5]) if (step * unit >= Math.max(value, 5)) return step * unit;
+  }
+}
+
+function span(ms) {
+  const seconds = Math.floor(ms / 1_000);
+  const [days, hours, minutes] = [Math.floor(seconds / 86_400), Math.floor(seconds / 3_600) % 24, Math.floor(seconds / 60) % 60];
+  if (days > 0) return `${days} d ${hours} h`;
+  if (hours > 0) return `${hours} h ${minutes} min`;
+  return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
+}
+
+function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; count >= 1024 && unit < units.length - 1; unit += 1) count /= 1024;
+  return `${unit === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)} ${units[unit]}`;
+}
+
+// The same as commands.
+
+function drawCommands() {
+  const query = formQuery();
+  setText(element("curl-subscribe"), `curl -N ${quoted(eventsUrl(query, startOf(query)).href)}`);
+  const topic = element("topic").value.trim();
+  const type = element("type").value.trim();
+  const data = element("data").value;
+  const url = new URL("events", document.baseURI).href;
+  let body;
+  if (sendsJson()) {
+    body = `-H 'content-type: application/json' -d ${quoted(publishBody({ topic, type, dataJson: data.trim() }))}`;
+  } else {
+    body = [["topic", topic], ["event", type], ["data", data]]
+      .filter(([name, value]) => name === "topic" || value !== "")
+      .map(([name, value]) => `${/^[\w./:-]*$/.test(value) ? "-d" : "--data-urlencode"} ${quoted(`${name}=${value}`)}`)
+      .join(" ");
+  }
+  setText(element("curl-publish"), `curl ${body} ${url}`);
+}
+
+/** One word of a shell command. */
+function quoted(text) {
+  return /^[\w./:=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+async function copyCommand(button) {
+  const source = element(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    // No permission, or not a secure origin: leave it selected for the keyboard.
+    getSelection().selectAllChildren(source);
+    button.textContent = "Selected";
+  }
+  button.addEventListener("blur", () => (button.textContent = "Copy"), { once: true });
+}
+
+// Drawing.
+
+function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+function showProblem(id, problem) {
+  const target = element(id);
+  target.replaceChildren();
+  if (!problem) return;
+  const title = document.createElement("strong");
+  title.textContent = problem.title ?? "Something went wrong in this page";
+  target.append(title, ` ${problem.detail ?? problem.message}`);
+}
+
+function drawForm() {
+  const query = formQuery();
+  element("last").hidden = element("start").value !== "last";
+  element("last").disabled = element("last").hidden;
+  const hint = {
+    auto: query.native
+      ? "Reads with the browser’s own EventSource."
+      : "Reads with fetch: an EventSource hands over only the types it is told to listen for.",
+    eventsource:
+      query.types.length > 0
+        ? "Reads with the browser’s own EventSource."
+        : "Shows the types message and those published here; an EventSource must be told the others by name.",
+    fetch: "Reads the stream with fetch; every type is shown.",
+  }[query.reader];
+  setText(element("reader-hint"), hint);
+  drawCommands();
+}
+
+function drawActions() {
+  const { state } = subscription;
+  const on = state !== "idle" && state !== "failed";
+  element("subscribe-stop").hidden = !on;
+  element("cut").disabled = !on;
+  setText(element("cut"), state === "cut" || state === "finished" ? "Reconnect" : "Cut the connection");
+  element("empty-idle").hidden = on;
+  element("empty-listening").hidden = !on;
+  setText(element("empty-topics"), subscription.query.topics.join(", "));
+  setText(element("subscribe-go"), on ? "Subscribe anew" : "Subscribe");
+}
+
+function drawCounts() {
+  setText(element("fact-received"), number.format(counts.received));
+  setText(element("fact-replayed"), number.format(counts.replayed));
+  setText(element("fact-gaps"), number.format(counts.gaps));
+  setText(element("fact-id"), subscription?.lastEventId || "–");
+  const sorted = [...latenciesMs].sort((a, b) => a - b);
+  setText(element("fact-latency"), sorted.length === 0 ? "–" : duration(sorted[Math.floor(sorted.length / 2)]));
+  const waiting = tape.waitingCount;
+  setText(element("pause"), !tape.paused ? "Pause" : waiting === 0 ? "Continue" : `Continue (${waiting} waiting)`);
+  element("pause").setAttribute("aria-pressed", String(tape.paused));
+  const hasEvents = element("rows").querySelector("tr:not(.note)") !== null;
+  element("empty").hidden = hasEvents;
+}
+
+let countsDrawn = 0;
+function drawCountsSoon() {
+  countsDrawn ||= requestAnimationFrame(() => {
+    countsDrawn = 0;
+    drawCounts();
+  });
+}
+
+// Wiring.
+
+const startsSubscribed = readAddress();
+drawForm();
+drawCounts();
+figures.connect();
+new ResizeObserver(() => figures.draw()).observe(document.querySelector(".figures"));
+
+document.addEventListener("input", drawForm);
+element("topic-add").addEventListener("click", () => {
+  addTopic().focus();
+  drawForm();
+});
+element("subscribe").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const query = formQuery();
+  if (query.topics.length === 0) return;
+  writeAddress(query);
+  subscribe(query);
+});
+element("subscribe-stop").addEventListener("click", () => {
+  subscription.stop();
+  history.replaceState(null, "", location.pathname + location.search);
+  element("subscribe-go").focus();
+});
+element("empty-subscribe").addEventListener("click", () => element("subscribe").requestSubmit());
+element("publish").addEventListener("submit", (event) => {
+  event.preventDefault();
+  publishForm();
+});
+element("data").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("publish").requestSubmit();
+});
+element("demo").addEventListener("click", () => (demo.timer === 0 ? demo.start() : demo.stop()));
+element("cut").addEventListener("click", () => {
+  if (["cut", "finished"].includes(subscription.state)) subscription.connect();
+  else subscription.cut();
+});
+element("pause").addEventListener("click", () => tape.setPaused(!tape.paused));
+element("clear").addEventListener("click", () => {
+  Object.assign(counts, { received: 0, replayed: 0, gaps: 0 });
+  latenciesMs = [];
+  tape.clear();
+});
+for (const button of document.querySelectorAll("[data-copies]")) {
+  button.addEventListener("click", () => copyCommand(button));
+}
+if (startsSubscribed) subscribe(formQuery());
