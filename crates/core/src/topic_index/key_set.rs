@@ -9,6 +9,7 @@ use std::{collections::HashMap, hash::Hash};
 #[derive(Clone, Debug)]
 pub(super) struct KeySet<K> {
     keys: Vec<K>,
+    #[expect(clippy::box_collection, reason = "a table inside would double the size of a topic")]
     place_of: Option<Box<HashMap<K, usize>>>,
 }
 
