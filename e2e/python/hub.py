@@ -1,0 +1,57 @@
+"""The hub as its users meet it: the built binary, its address and its answers."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+
+BINARY = Path(os.environ.get("TIDINGS_BIN", Path(__file__).parents[2] / "target/debug/tidings"))
+
+
+class Hub:
+    """A running `tidings serve` on a free port of the loopback interface."""
+
+    def __init__(self, *options: str, log: Path):
+        self._log = log.open("wb")
+        self._process = subprocess.Popen(
+            [BINARY, "serve", "--listen", "127.0.0.1:0", "--log", "memory", *options],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            cwd=log.parent,
+            text=True,
+        )
+        ready = self._process.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:(\d+)", ready)
+        if url is None:
+            self.close()
+            raise AssertionError(f"no URL in {ready!r}; it said: {log.read_text()}")
+        self.url = url.group(0)
+        self.port = int(url.group(1))
+        self.client = httpx.Client(base_url=self.url, timeout=10)
+
+    def publish(self, topic: str, data: object, **fields: object) -> str:
+        """Publishes one event and returns its id."""
+        answer = self.client.post("/events", json={"topic": topic, "data": data, **fields})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["id"]
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        text = self.client.get("/metrics").text
+        samples = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)", text, re.MULTILINE)
+        assert samples, f"no metric {name} in:\n{text}"
+        return sum(map(float, samples))
+
+    def close(self) -> int:
+        """Ends the hub as an init system does, and returns its exit status."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout=30)
+        finally:
+            self._process.kill()
+            self._process.stdout.close()
+            self._log.close()
