@@ -1,1 +1,18 @@
-//! The event log.
+//! The totally ordered log that publishing appends to and every subscriber reads.
+//!
+//! [`EventLog`] is what a log must do, [`conformance`] the suite that every log must pass, and
+//! [`MemoryLog`] the log that lives and dies with its process. [`Ring`] is the bounded run of
+//! newest entries that the memory log and the tail of a hub are made of.
+//!
+//! A log knows events and positions. It does not know subscribers.
+
+pub mod conformance;
+mod event_log;
+mod memory;
+mod ring;
+
+pub use event_log::{
+    AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, SeekStep, UnixMillis,
+};
+pub use memory::{ENTRY_BYTES, MemoryLog, MemoryLogOptions};
+pub use ring::Ring;
