@@ -21,7 +21,7 @@ const LIMITS = {
   demoMs: 30_000,
   demoEveryMs: 100,
   demoInFlight: 20,
-  figureSeconds: 120,
+  figureSeconds: 60,
   retryMs: 2_000, // until the hub says otherwise
   retryMinMs: 250,
   retryMaxMs: 3_600_000,
@@ -829,7 +829,7 @@ async function publishForm() {
   showProblem("publish-problem");
   try {
     const { id, ms } = await publishAndRemember(formEvent());
-    setText(element("publish-outcome"), `Published as ${id}, answered in ${duration(ms)}`);
+    setText(element("publish-outcome"), `Published ${id} in ${duration(ms)}`);
   } catch (error) {
     setText(element("publish-outcome"), "");
     showProblem("publish-problem", error);
@@ -920,7 +920,7 @@ const figures = {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** One small chart: a line over the last two minutes, its newest value, and its scale. */
+/** One small chart: a line over the last minute, its newest value, and its scale. */
 function drawFigure(figure, values) {
   const svg = figure.querySelector("svg");
   const { width, height } = svg.getBoundingClientRect();
