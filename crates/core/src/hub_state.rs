@@ -170,6 +170,22 @@ impl<P> HubState<P> {
         }
     }
 
+    /// Takes note that events up to, not including, `next` have been appended but cannot be handed
+    /// in: who is live reads them from the log.
+    pub fn handle_skipped(&mut self, next: u64) {
+        let settled: Vec<(SubscriberKey, u64)> = self
+            .groups
+            .values()
+            .flat_map(|group| group.live.iter().map(|&key| (key, self.settled(key))))
+            .collect();
+        self.head = self.head.max(next);
+        for (key, cursor) in settled {
+            self.leave_live(key);
+            self.subscribers[key].cursor = cursor;
+            self.read(key);
+        }
+    }
+
     /// Takes the answer to [`Effect::Write`]: the first `accepted` entries were taken, and
     /// `writable` says whether more would be. What was not taken is offered again from the log.
     pub fn handle_written(
@@ -383,7 +399,7 @@ impl<P> HubState<P> {
         let notice = match subscriber.resumed_after.take() {
             Some(offset) => Notice::Gap(Gap {
                 requested: Position { epoch: self.epoch, offset }.to_string(),
-                oldest: (oldest < self.head).then_some(oldest),
+                oldest,
                 reason: GapReason::Trimmed,
             }),
             None => Notice::Lagged { missed, oldest },
@@ -419,10 +435,10 @@ impl<P> HubState<P> {
     fn settled(&self, key: SubscriberKey) -> u64 {
         let subscriber = &self.subscribers[key];
         match subscriber.phase {
-            // What is still being broadcast may be for it.
             Phase::Live { .. } => self
                 .broadcasts
-                .front()
+                .iter()
+                .find(|broadcast| broadcast.group == subscriber.group)
                 .map_or(self.head, |broadcast| broadcast.batch.entries[0].offset)
                 .max(subscriber.cursor),
             _ => subscriber.cursor,

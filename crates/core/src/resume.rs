@@ -28,8 +28,8 @@ pub struct Gap {
     /// The id that was asked for, as far as it can be repeated safely: at most
     /// [`Gap::REQUESTED_BYTES_MAX`] bytes of printable ASCII, everything else replaced by `?`.
     pub requested: String,
-    /// The oldest kept offset, where the stream goes on; `None` when nothing is kept.
-    pub oldest: Option<u64>,
+    /// Where the stream goes on: the oldest kept offset, or the next one if nothing is kept.
+    pub oldest: u64,
     /// Why it cannot be resumed.
     pub reason: GapReason,
 }
@@ -42,8 +42,7 @@ impl Gap {
         let printable =
             |&byte: &u8| if matches!(byte, 0x20..=0x7e) { char::from(byte) } else { '?' };
         let requested = requested.iter().take(Self::REQUESTED_BYTES_MAX).map(printable).collect();
-        let oldest = (bounds.oldest < bounds.next).then_some(bounds.oldest);
-        Self { requested, oldest, reason }
+        Self { requested, oldest: bounds.oldest, reason }
     }
 }
 
@@ -137,12 +136,5 @@ mod tests {
         let requested = gap.unwrap().requested;
         assert_eq!(requested.len(), Gap::REQUESTED_BYTES_MAX);
         assert!(requested.starts_with("a????\"xx"));
-    }
-
-    #[test]
-    fn an_empty_log_has_no_oldest_event() {
-        let empty = Bounds { oldest: 5, next: 5 };
-        let (start, gap) = resume_after(b"?", Epoch::from_random(7), empty);
-        assert_eq!((start, gap.unwrap().oldest), (Start::At(5), None));
     }
 }

@@ -119,7 +119,11 @@ impl World {
             };
             self.published.push(Arc::new(entry));
         }
-        self.state.handle_appended(&self.published[first..]);
+        if self.rng.u32(0..30) == 0 {
+            self.state.handle_skipped(self.next_offset());
+        } else {
+            self.state.handle_appended(&self.published[first..]);
+        }
     }
 
     fn subscribe(&mut self) {
@@ -233,14 +237,10 @@ impl World {
         let oldest_now = self.oldest;
         let Some(client) = self.clients.get_mut(&key) else { return };
         match notice {
-            // Announced when it subscribed, and only then.
-            Notice::Gap(gap) if gap.reason != GapReason::Trimmed => {
-                assert!(client.received.is_empty() && client.gone.is_empty());
-            }
             Notice::Gap(gap) => {
                 assert!(client.received.is_empty() && client.gone.is_empty());
-                let oldest = gap.oldest.unwrap_or(self.published.len() as u64 + 1);
-                client.gone.push((client.from.min(oldest), oldest));
+                assert!(client.from <= gap.oldest && gap.oldest <= oldest_now);
+                client.gone.push((client.from, gap.oldest));
             }
             Notice::Lagged { missed, oldest } => {
                 assert!(missed < oldest && oldest <= oldest_now, "only what is gone is announced");
