@@ -35,6 +35,7 @@ pub use resume::{Bounds, Gap, GapReason, Start, resume_after};
 pub use rights::Rights;
 pub use selector::{Selector, SelectorError};
 pub use subscriber::StreamOptions;
+pub use template::Template;
 pub use topic::{EventType, EventTypeError, Topic, TopicError};
 pub use topic_index::TopicIndex;
 

@@ -119,3 +119,6 @@ const DIGIT_BITS: u32 = 5;
 const DIGIT_MASK: u64 = (1 << DIGIT_BITS) - 1;
 /// Without `i`, `l`, `o` and `u`, which are easily misread.
 const ALPHABET: &[u8; 1 << DIGIT_BITS] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+#[cfg(test)]
+mod tests;

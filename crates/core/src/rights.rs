@@ -55,3 +55,6 @@ impl Rights {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

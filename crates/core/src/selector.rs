@@ -100,3 +100,6 @@ impl fmt::Display for Selector {
         f.pad(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

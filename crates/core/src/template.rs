@@ -273,3 +273,6 @@ fn triplets_hold(text: &str) -> bool {
         digit(rest.first()) && digit(rest.get(1))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,3 +174,6 @@ impl fmt::Display for EventType {
         f.pad(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,3 +263,6 @@ fn sort_and_dedup_from<K: Copy + Ord>(keys: &mut Vec<K>, start: usize) {
     }
     keys.truncate(start + kept);
 }
+
+#[cfg(test)]
+mod tests;

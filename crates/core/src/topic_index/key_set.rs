@@ -92,3 +92,50 @@ impl<K: Copy + Eq + Hash> KeySet<K> {
 
 /// Comparing 32 small keys is quicker than hashing one.
 const SCAN_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Keys go in and out in bulk, so that the set crosses [`SCAN_MAX`] in both directions.
+        #[test]
+        fn holds_what_a_tree_would(
+            steps in prop::collection::vec((any::<bool>(), 0u32..100, 1u32..50), 0..40),
+        ) {
+            let mut set = KeySet::new();
+            let mut tree = BTreeSet::new();
+            for (inserts, first, count) in steps {
+                for key in first..first + count {
+                    if inserts {
+                        prop_assert_eq!(set.insert(key), tree.insert(key));
+                    } else {
+                        let expected = match (tree.remove(&key), tree.is_empty()) {
+                            (false, _) => Removal::Absent,
+                            (true, false) => Removal::SomeLeft,
+                            (true, true) => Removal::NoneLeft,
+                        };
+                        prop_assert_eq!(set.remove(key), expected);
+                    }
+                }
+                let mut keys = set.as_slice().to_vec();
+                keys.sort_unstable();
+                prop_assert!(keys.iter().eq(&tree));
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_set_holds_no_memory() {
+        for count in [1, 32, 33, 10_000] {
+            let mut set = KeySet::new();
+            (0..count).for_each(|key| assert!(set.insert(key)));
+            (0..count).for_each(|key| assert_ne!(set.remove(key), Removal::Absent));
+            assert_eq!((set.keys.capacity(), set.place_of.is_none()), (0, true), "{count}");
+        }
+    }
+}

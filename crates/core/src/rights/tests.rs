@@ -1,0 +1,42 @@
+use super::*;
+
+fn rights(selectors: &[&str]) -> Rights {
+    Rights::of(selectors.iter().map(|text| Selector::parse(text).unwrap()).collect())
+}
+
+fn check(rights: &Rights, topics: &[&str], expected: bool) {
+    let topics: Vec<_> = topics.iter().map(|text| Topic::parse(text).unwrap()).collect();
+    assert_eq!(rights.covers(&topics), expected, "{rights:?} {topics:?}");
+}
+
+#[test]
+fn everything_covers_everything() {
+    check(&Rights::everything(), &["a"], true);
+    check(&rights(&["*"]), &["a"], true);
+    check(&rights(&["b", "*"]), &["a"], true);
+}
+
+#[test]
+fn public_only_covers_nothing_private() {
+    check(&Rights::public_only(), &["a"], false);
+    check(&rights(&[]), &["a", "b"], false);
+}
+
+#[test]
+fn any_selector_with_any_topic_is_enough() {
+    let mine = rights(&["users/7", "teams/{id}"]);
+    check(&mine, &["users/7"], true);
+    check(&mine, &["books/1", "users/7"], true);
+    check(&mine, &["books/1", "teams/9"], true);
+    check(&mine, &["users/8", "teams/9/secret"], false);
+    check(&mine, &[], false);
+}
+
+#[test]
+fn rights_are_equal_when_their_selectors_are() {
+    assert_eq!(rights(&["a", "b"]), rights(&["b", "a", "b"]));
+    assert_eq!(rights(&["a", "*"]), Rights::everything());
+    assert_eq!(rights(&[]), Rights::public_only());
+    assert_ne!(rights(&["a"]), rights(&["b"]));
+    assert_ne!(Rights::everything(), Rights::public_only());
+}
