@@ -1,2 +1,24 @@
-//! The `tidings` binary.
-fn main() {}
+//! The binary `tidings`: options and wiring. What a hub does is told by the crates it is made of.
+
+use std::process::ExitCode;
+
+mod commands;
+mod completions;
+mod config;
+mod failure;
+mod hub_address;
+mod options;
+mod publish;
+mod reference;
+mod serve;
+mod settings;
+mod tail;
+mod value;
+
+fn main() -> ExitCode {
+    let matches = commands::command().get_matches();
+    match commands::run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,236 @@
+//! The hub that `publish` and `tail` speak to: where it is, the token, and what its answers mean.
+
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, Url};
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::options::{OptionRow, hub_options};
+use crate::settings::load::{flag, variable};
+
+/// Where a hub is, and what to show there.
+pub(crate) struct HubAddress {
+    /// The URL of its events.
+    pub(crate) events_url: Url,
+    token: Option<HeaderValue>,
+}
+
+impl HubAddress {
+    /// Reads the options `url` and `token`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when one of them cannot be what it is meant to be.
+    pub(crate) fn load(matches: &ArgMatches) -> Result<Self, Failure> {
+        let mut events_url = None;
+        let mut token = None;
+        for row in hub_options() {
+            let Some((given, place)) = given(matches, row) else { continue };
+            match row.name {
+                "url" => events_url = Some(parse_url(&given).map_err(|wrong| place.bad(&wrong))?),
+                _ => token = Some(parse_token(&given).map_err(|wrong| place.bad(&wrong))?),
+            }
+        }
+        let events_url = events_url.ok_or_else(|| Failure::Usage("no --url is given".into()))?;
+        Ok(Self { events_url, token })
+    }
+
+    /// A client for this hub, which sends the token with each request.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] when TLS cannot be set up.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.token {
+            headers.insert(AUTHORIZATION, token.clone());
+        }
+        let mut builder = Client::builder()
+            .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .redirect(Policy::none());
+        if is_this_machine(&self.events_url) {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(|error| Failure::Failed(reason(&error)))
+    }
+
+    /// Says that the hub cannot be reached, and why.
+    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> String {
+        format!("cannot reach the hub at {}: {}", self.shown(), reason(error))
+    }
+
+    /// The URL without a password.
+    pub(crate) fn shown(&self) -> String {
+        let mut url = self.events_url.clone();
+        url.set_query(None);
+        if url.password().is_some() {
+            let _ = url.set_password(Some("…"));
+        }
+        url.to_string()
+    }
+}
+
+/// What went wrong, in the words of the innermost cause that has any.
+pub(crate) fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    if let Some(error) = innermost.downcast_ref::<io::Error>() {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => return "nothing listens there".into(),
+            io::ErrorKind::ConnectionReset => return "the connection was cut".into(),
+            _ => {}
+        }
+    }
+    if error.is_timeout() {
+        return "no answer in time".into();
+    }
+    innermost.to_string()
+}
+
+/// What an answer that is not a success says: `title: detail` of the problem, or its status.
+pub(crate) async fn problem_of(mut response: Response) -> String {
+    let status = response.status();
+    let to = header(&response, LOCATION.as_str());
+    let kind = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+    if let Some(to) = to.filter(|_| status.is_redirection()) {
+        return format!("the hub is at another place: use --url {}", without_events(&to));
+    }
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > PROBLEM_BYTES_MAX {
+            break;
+        }
+    }
+    if kind.starts_with("application/problem+json")
+        && let Ok(problem) = serde_json::from_slice::<Value>(&body)
+        && let Some(title) = problem["title"].as_str()
+    {
+        return match problem["detail"].as_str() {
+            Some(detail) => format!("{title}: {detail}"),
+            None => title.to_owned(),
+        };
+    }
+    format!("the answer was {status}, and not from a tidings hub; is the URL right?")
+}
+
+/// The header `name` as text, if there is one.
+pub(crate) fn header(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Where a value was given.
+struct Place(String);
+
+impl Place {
+    fn bad(&self, wrong: &str) -> Failure {
+        Failure::Usage(format!("{}: {wrong}", self.0))
+    }
+}
+
+fn given(matches: &ArgMatches, row: &OptionRow) -> Option<(String, Place)> {
+    if let Some(text) = flag(matches, row.name) {
+        return Some((text, Place(row.flag())));
+    }
+    if let Some(text) = variable(&row.variable()).filter(|text| !text.is_empty()) {
+        return Some((text, Place(row.variable())));
+    }
+    Some((row.default_text(1)?, Place("default".into())))
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let mut url = Url::parse(text.trim())
+        .map_err(|error| format!("`{text}` is not a URL ({error}); write http://host:port"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{text}` is neither http:// nor https://"));
+    }
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/');
+    if !path.ends_with(EVENTS_PATH) {
+        let path = format!("{path}{EVENTS_PATH}");
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+fn parse_token(text: &str) -> Result<HeaderValue, String> {
+    let mut token = HeaderValue::from_str(&format!("Bearer {}", text.trim()))
+        .map_err(|_| "this holds characters that no token has".to_owned())?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+fn without_events(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    path.strip_suffix(EVENTS_PATH).unwrap_or(path)
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Where a hub takes and gives events.
+const EVENTS_PATH: &str = "/events";
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of an answer is read to find the problem it tells.
+const PROBLEM_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::{is_this_machine, parse_url, without_events};
+
+    #[test]
+    fn the_events_of_a_hub_are_found_from_any_spelling_of_its_url() {
+        for (text, expected) in [
+            ("http://127.0.0.1:8080", Ok("http://127.0.0.1:8080/events")),
+            ("http://127.0.0.1:8080/", Ok("http://127.0.0.1:8080/events")),
+            ("http://hub.example/events", Ok("http://hub.example/events")),
+            ("https://hub.example/a/b/", Ok("https://hub.example/a/b/events")),
+            ("ftp://hub.example", Err("`ftp://hub.example` is neither http:// nor https://")),
+            (
+                "hub.example",
+                Err(
+                    "`hub.example` is not a URL (relative URL without a base); write http://host:port",
+                ),
+            ),
+        ] {
+            let read = parse_url(text).map(|url| url.to_string());
+            assert_eq!(read, expected.map(str::to_owned).map_err(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_told_as_the_url_to_use() {
+        assert_eq!(without_events("https://hub.example/events?topic=a"), "https://hub.example");
+        assert_eq!(without_events("https://hub.example/x"), "https://hub.example/x");
+    }
+
+    #[test]
+    fn loopback_addresses_are_this_machine() {
+        for (url, expected) in [
+            ("http://localhost:1", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:80", true),
+            ("http://192.0.2.1", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(parse_url(url).map(|url| is_this_machine(&url)), Ok(expected), "{url}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Collects the settings from the command line, the environment and the file.
+
+use std::env;
+use std::path::PathBuf;
+use std::thread;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use crate::failure::Failure;
+use crate::options::option_named;
+use crate::settings::file::SettingsFile;
+use crate::settings::{Origin, Settings, merge, misspelt_variables};
+
+/// The settings, and how they were found.
+pub(crate) struct Loaded {
+    /// The settings.
+    pub(crate) settings: Settings,
+    /// The configuration file, and who named it.
+    pub(crate) file: Option<(PathBuf, Origin)>,
+    /// What looks like a mistake and is none for certain.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Loads the settings for a command whose arguments are those of the option table.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] with everything that is wrong.
+pub(crate) fn load(matches: &ArgMatches) -> Result<Loaded, Failure> {
+    let flags = |name: &str| flag(matches, name);
+    let file = named_file(&flags);
+    let read = match &file {
+        Some((path, origin)) => Some(SettingsFile::read(path, origin).map_err(usage)?),
+        None => None,
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from).min(CORES_MAX);
+    let settings = merge(&flags, &variable, read.as_ref(), cores).map_err(usage)?;
+    Ok(Loaded { settings, file, warnings: warnings() })
+}
+
+/// The value of the variable `name`, if it is set.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The value of the flag `name`, if it is given. Values of a flag that may be repeated are joined by
+/// commas.
+pub(crate) fn flag(matches: &ArgMatches, name: &str) -> Option<String> {
+    if matches.value_source(name) != Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let values: Vec<&str> = matches.get_many::<String>(name)?.map(String::as_str).collect();
+    Some(values.join(","))
+}
+
+fn named_file(flags: &dyn Fn(&str) -> Option<String>) -> Option<(PathBuf, Origin)> {
+    let row = option_named("config")?;
+    if let Some(path) = flags(row.name) {
+        return Some((path.into(), Origin::Flag(row.flag())));
+    }
+    let path = variable(&row.variable()).filter(|path| !path.is_empty())?;
+    Some((path.into(), Origin::Variable(row.variable())))
+}
+
+fn usage(faults: impl AsRef<[String]>) -> Failure {
+    Failure::Usage(faults.as_ref().join("\ntidings: "))
+}
+
+fn warnings() -> Vec<String> {
+    let set: Vec<String> =
+        env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    misspelt_variables(set.iter().map(String::as_str))
+        .into_iter()
+        .map(|(name, meant)| format!("the variable {name} is no option; did you mean {meant}?"))
+        .collect()
+}
+
+/// The most cores that the default of `shards` counts; the largest value the option takes.
+const CORES_MAX: usize = 1_024;

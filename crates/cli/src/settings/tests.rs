@@ -1,0 +1,219 @@
+use std::path::Path;
+
+use crate::options::serve_options;
+use crate::settings::file::SettingsFile;
+use crate::settings::{Settings, merge, misspelt_variables};
+
+/// What is given in one case; pairs of name and value, and the text of a file.
+#[derive(Clone, Copy, Default)]
+struct Given<'a> {
+    flags: &'a [(&'a str, &'a str)],
+    variables: &'a [(&'a str, &'a str)],
+    file: &'a str,
+}
+
+fn merged(given: Given<'_>) -> Result<Settings, Vec<String>> {
+    let find = |pairs: &[(&str, &str)], name: &str| {
+        pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    let file = SettingsFile::parse(Path::new("t.toml"), given.file)?;
+    let flags = |name: &str| find(given.flags, name);
+    let variables = |name: &str| find(given.variables, name);
+    merge(&flags, &variables, Some(&file), 3)
+}
+
+/// Merges, and compares the value of `option` as the file would hold it, and its origin.
+#[track_caller]
+fn check_value(given: Given<'_>, option: &str, value: &str, origin: &str) {
+    let settings = merged(given).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let Some(row) = serve_options().find(|row| row.name == option) else { panic!("no {option}") };
+    assert_eq!(row.kind.toml(&settings.serve), value);
+    assert_eq!(settings.origin(option).to_string(), origin);
+}
+
+/// Merges, and compares everything that is told to be wrong.
+#[track_caller]
+fn check_faults(given: Given<'_>, expected: &[&str]) {
+    let faults = merged(given).err().unwrap_or_default();
+    assert_eq!(faults, expected);
+}
+
+fn flags<'a>(flags: &'a [(&'a str, &'a str)]) -> Given<'a> {
+    Given { flags, ..Given::default() }
+}
+
+fn variables<'a>(variables: &'a [(&'a str, &'a str)]) -> Given<'a> {
+    Given { variables, ..Given::default() }
+}
+
+fn file(text: &str) -> Given<'_> {
+    Given { file: text, ..Given::default() }
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_the_default() {
+    let mut given = Given {
+        flags: &[("heartbeat", "1s")],
+        variables: &[("TIDINGS_HEARTBEAT", "2s")],
+        file: "retry = '1s'\nheartbeat = '3s'",
+    };
+    check_value(given, "heartbeat", "\"1s\"", "--heartbeat");
+    given.flags = &[];
+    check_value(given, "heartbeat", "\"2s\"", "TIDINGS_HEARTBEAT");
+    given.variables = &[("TIDINGS_HEARTBEAT", "")];
+    check_value(given, "heartbeat", "\"3s\"", "t.toml:2");
+    given.file = "";
+    check_value(given, "heartbeat", "\"15s\"", "default");
+}
+
+#[test]
+fn every_default_is_valid_and_written_as_it_is_shown() {
+    let settings = merged(Given::default()).unwrap_or_else(|faults| panic!("{faults:?}"));
+    for row in serve_options().filter(|row| row.key().is_some()) {
+        let shown = row.kind.toml(&settings.serve);
+        let default = row.default_text(3).unwrap_or_else(|| "[]".into());
+        assert_eq!(shown.trim_matches('"'), default, "{}", row.name);
+    }
+}
+
+#[test]
+fn values_of_each_kind_are_taken_from_each_place() {
+    check_value(flags(&[("insecure", "true")]), "insecure", "true", "--insecure");
+    check_value(variables(&[("TIDINGS_INSECURE", "1")]), "insecure", "true", "TIDINGS_INSECURE");
+    check_value(file("insecure = true"), "insecure", "true", "t.toml:1");
+    check_value(file("listen = 'localhost:9'"), "listen", "\"127.0.0.1:9\"", "t.toml:1");
+    check_value(file("log_bytes_max = 0x100_0000"), "log-bytes-max", "\"16MiB\"", "t.toml:1");
+    check_value(file("log_bytes_max = '2 MB'"), "log-bytes-max", "\"2000000\"", "t.toml:1");
+    check_value(flags(&[("log-level", "DEBUG")]), "log-level", "\"debug\"", "--log-level");
+    check_value(flags(&[("shards", "7")]), "shards", "7", "--shards");
+    let list = "[\"https://a.example\",\"https://b.example\"]";
+    let text = "https://a.example,https://b.example";
+    check_value(flags(&[("cors-origins", text)]), "cors-origins", list, "--cors-origins");
+    check_value(
+        file("cors_origins = ['https://a.example',\n'https://b.example']"),
+        "cors-origins",
+        list,
+        "t.toml:1",
+    );
+    check_value(file(&format!("cors_origins = '{text}'")), "cors-origins", list, "t.toml:1");
+    check_value(
+        Given { flags: &[("listen", "0.0.0.0:1")], file: "insecure = true", ..Given::default() },
+        "listen",
+        "\"0.0.0.0:1\"",
+        "--listen",
+    );
+}
+
+#[test]
+fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
+    check_faults(
+        flags(&[("heartbeat", "15")]),
+        &[
+            "--heartbeat 15: the unit is missing\n  allowed: a duration from 1s to 1h, with its unit: \
+           500ms, 15s, 2m, 1h30m, 7d",
+        ],
+    );
+    check_faults(
+        variables(&[("TIDINGS_MAX_EVENT_BYTES", "1GiB")]),
+        &[
+            "TIDINGS_MAX_EVENT_BYTES=1GiB: this is too large\n  allowed: a size from 1KiB to 64MiB, in \
+           bytes or with a unit: 65536, 64KiB, 16MiB, 64MB",
+        ],
+    );
+    check_faults(
+        file("\nshards = 0\nlog_level = 'loud'"),
+        &[
+            "t.toml:2: shards = 0: this is too small\n  allowed: a whole number from 1 to 1024",
+            "t.toml:3: log_level = loud: there is no such choice\n  allowed: off, error, warn, info, \
+             debug, trace",
+        ],
+    );
+    check_faults(
+        file("retry = ['1s']"),
+        &[
+            "t.toml:1: retry = [\"1s\"]: a list has no place here\n  allowed: a duration from 100ms to \
+           1h, with its unit: 500ms, 15s, 2m, 1h30m, 7d",
+        ],
+    );
+}
+
+#[test]
+fn logs_that_this_version_lacks_are_refused_and_passwords_are_not_repeated() {
+    check_faults(
+        variables(&[("TIDINGS_LOG", "redis://u:secret@redis.example/1")]),
+        &["TIDINGS_LOG=redis://…@redis.example/1: this version keeps events in memory only\n  \
+           allowed: memory"],
+    );
+    check_faults(
+        flags(&[("log", "disk")]),
+        &["--log disk: this version keeps events in memory only\n  allowed: memory"],
+    );
+    check_faults(
+        variables(&[("TIDINGS_LOG", "debug")]),
+        &[
+            "TIDINGS_LOG=debug: this option says where events are kept; for the process's own log there \
+           is --log-level debug\n  allowed: memory",
+        ],
+    );
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_line_and_the_key_that_was_meant() {
+    check_faults(
+        file("hearbeat = '1s'\n\nlog-bytes-max = 1\nport = 80\n"),
+        &[
+            "t.toml:1: there is no option `hearbeat`\n  did you mean `heartbeat`?",
+            "t.toml:3: there is no option `log-bytes-max`\n  did you mean `log_bytes_max`?",
+            "t.toml:4: there is no option `port`\n  `tidings config show` lists the keys",
+        ],
+    );
+    check_faults(
+        file("[log]\nplace = 'memory'"),
+        &["t.toml:1: log: a table has no place here; all keys stand at the top"],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_with_the_line() {
+    for (text, line) in [("listen = ", 1), ("retry = '1s'\nretry = '2s'", 2), ("a = 1\n?\n", 2)] {
+        let faults = merged(file(text)).err().unwrap_or_default();
+        assert_eq!(faults.len(), 1, "{text}");
+        assert!(faults[0].starts_with(&format!("t.toml:{line}: ")), "{faults:?}");
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    check_faults(
+        Given {
+            flags: &[("tail-bytes-max", "64KiB")],
+            file: "max_event_bytes = '2MiB'",
+            ..Given::default()
+        },
+        &[
+            "--tail-bytes-max 64KiB: this is less than t.toml:1: max_event_bytes = 2MiB\n  the tail must \
+           have room for one event of any size: raise the one or lower the other",
+        ],
+    );
+    check_faults(
+        variables(&[("TIDINGS_MAX_BODY_BYTES", "64KiB")]),
+        &[
+            "TIDINGS_MAX_BODY_BYTES=64KiB: this is less than --max-event-bytes 1MiB (the default)\n  a \
+           request must have room for one event of any size: raise the one or lower the other",
+        ],
+    );
+    check_faults(
+        flags(&[("listen", "0.0.0.0:80")]),
+        &[
+            "--listen 0.0.0.0:80: other machines can reach this address, and this version cannot check \
+           who they are\n  listen on 127.0.0.1, or add --insecure to let everyone publish and \
+           subscribe",
+        ],
+    );
+}
+
+#[test]
+fn variables_that_look_like_a_misspelt_option_are_told() {
+    let set = ["TIDINGS_HEARBEAT", "TIDINGS_RETRY", "TIDINGS_PORT_80_TCP", "TIDINGS_TOKEN", "PATH"];
+    assert_eq!(misspelt_variables(set), [("TIDINGS_HEARBEAT", "TIDINGS_HEARTBEAT".to_owned())]);
+}
