@@ -10,6 +10,7 @@ from hub import BINARY, Hub
 from nginx import Nginx
 
 REPOSITORY = Path(__file__).parents[2]
+OPENAPI = REPOSITORY / "crates/http/openapi.json"
 FIGURES = pytest.StashKey[list[str]]()
 
 
@@ -35,7 +36,7 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def api() -> dict:
     """The OpenAPI document as it stands in the repository."""
-    return json.loads((REPOSITORY / "crates/http/openapi.json").read_text())
+    return json.loads(OPENAPI.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 @pytest.fixture(scope="module")
 def hub(start_hub: Callable[..., Hub]) -> Hub:
     """A hub with a short heartbeat, shared by a module's tests."""
-    return start_hub("--heartbeat", "200ms")
+    return start_hub("--heartbeat", "1s")
 
 
 @pytest.fixture
@@ -69,8 +70,8 @@ def start_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     """Starts nginx before a hub, and ends it after the module."""
     proxies: list[Nginx] = []
 
-    def start(hub: Hub, *directives: str) -> Nginx:
-        proxies.append(Nginx(hub.port, tmp_path_factory.mktemp("nginx"), *directives))
+    def start(hub: Hub, config: str) -> Nginx:
+        proxies.append(Nginx(hub.port, tmp_path_factory.mktemp("nginx"), config))
         return proxies[-1]
 
     yield start

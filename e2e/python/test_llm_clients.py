@@ -94,6 +94,11 @@ class HubTransport(httpx2.BaseTransport):
             goal = self._heartbeats + count
             assert self._counted.wait_for(lambda: self._heartbeats >= goal, timeout=20)
 
+    def pause_at_some(self, number: int) -> None:
+        """Lets heartbeats pass before the first event, which is then subscribed to, and every fourth."""
+        if number % 4 == 0:
+            self.wait_for_heartbeats(1)
+
     def _observe(self, piece: bytes) -> None:
         lines = piece.split(b"\n")
         with self._counted:
@@ -155,12 +160,12 @@ def read_message(transport: httpx2.BaseTransport) -> list[dict]:
 
 @pytest.fixture
 def publish_completion(hub, topic):
-    """Publishes the chunks and `[DONE]`, and returns the ids; `before` is called before each."""
+    """Publishes the chunks and `[DONE]`, and returns the ids; `before` is called with each number."""
 
-    def publish(before=lambda: None, **fields: object) -> list[str]:
+    def publish(before=lambda number: None, **fields: object) -> list[str]:
         ids = []
-        for data in [*completion_chunks(), "[DONE]"]:
-            before()
+        for number, data in enumerate([*completion_chunks(), "[DONE]"]):
+            before(number)
             ids.append(hub.publish(topic, data, **fields))
         return ids
 
@@ -180,7 +185,7 @@ def test_openai_reads_a_kept_completion(hub, topic, publish_completion, fields):
 def test_openai_reads_tokens_between_heartbeats(hub, topic, publish_completion):
     transport = HubTransport(hub, topic=topic)
     with ThreadPoolExecutor(1) as pool:
-        publishing = pool.submit(publish_completion, before=lambda: transport.wait_for_heartbeats(2))
+        publishing = pool.submit(publish_completion, before=transport.pause_at_some)
         assert read_completion(transport) == completion_chunks()
         publishing.result()
 
@@ -201,8 +206,8 @@ def test_anthropic_reads_events_between_heartbeats(hub, topic):
     transport = HubTransport(hub, topic=topic)
 
     def publish() -> None:
-        for event in anthropic_events():
-            transport.wait_for_heartbeats(1)
+        for number, event in enumerate(anthropic_events()):
+            transport.pause_at_some(number)
             hub.publish(topic, event, event=event["type"], retry=1500)
 
     with ThreadPoolExecutor(1) as pool:

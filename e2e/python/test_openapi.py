@@ -1,0 +1,229 @@
+"""The OpenAPI document is valid, served as it stands, and true of the running hub."""
+
+import json
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+import schemathesis
+from schemathesis.checks import load_all_checks
+from conftest import OPENAPI, REPOSITORY
+from stream import Stream
+
+EXAMPLE_COUNT_MAX = 150  # for each operation
+STREAM_SECONDS_MAX = 1.5  # longer than the second between two `stats` events
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(context: schemathesis.SerializationContext, value: object) -> bytes:
+    """One JSON text a line."""
+    lines = value if isinstance(value, list) else [value]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+described = schemathesis.openapi.from_path(
+    OPENAPI, config=schemathesis.Config.from_dict({"max-stream-events": 1})
+)
+
+
+@pytest.fixture(params=["text/event-stream", "application/json", "*/*"])
+def accept(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@described.parametrize()
+@settings(
+    max_examples=EXAMPLE_COUNT_MAX,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_conforms(case: schemathesis.Case, hub, accept):
+    if case.operation.label == "GET /events":
+        end_at_once(case)
+    excluded = []
+    if case.media_type == "application/x-ndjson" and not isinstance(case.body, list):
+        excluded.append(schemathesis.checks.negative_data_rejection)  # one line is a valid body
+    case.call_and_validate(
+        hub.url, headers={"accept": accept}, timeout=STREAM_SECONDS_MAX, excluded_checks=excluded
+    )
+
+
+def end_at_once(case: schemathesis.Case) -> None:
+    """Turns a subscription that would stay open into a poll that answers at once."""
+    if case.query.get("mode", "stream") == "stream":
+        case.query["mode"] = "poll"
+    if isinstance(case.query.get("wait", 0), int):
+        case.query.setdefault("wait", 0)
+
+
+def test_document_is_valid(api):
+    validate(api)
+
+
+def test_document_is_served(hub, api):
+    assert hub.client.get("/openapi.json").json() == api
+
+
+def test_version_is_the_hubs(hub, api):
+    with Stream(hub.port, path="/stats") as stream:
+        stats = json.loads(stream.event().data)
+    assert stats["version"] == api["info"]["version"]
+
+
+def test_stats_conform(hub, api, topic):
+    figures = Draft202012Validator({**api, "$ref": "#/components/schemas/Stats"})
+    with Stream(hub.port, path="/stats") as stream, Stream(hub.port, topic=topic) as subscriber:
+        before = stream.event()
+        hub.publish(topic, "seen")
+        subscriber.event()
+        after = stream.event()
+        while json.loads(after.data)["delivered"] == json.loads(before.data)["delivered"]:
+            after = stream.event()
+    for event in (before, after):
+        assert (event.id, event.event) == (None, "stats")
+        figures.validate(json.loads(event.data))
+
+
+def test_documented_operations_exist_and_no_others(hub, api):
+    paths = {path.format(file="app.js"): item for path, item in api["paths"].items()}
+    for path in [*paths, "/nothing", "/events/", "/ui/", "/ui/nothing.js", "/health", "/tickets"]:
+        for method in METHODS:
+            documented = method.lower() in paths.get(path, {})
+            with hub.client.stream(method, path) as answer:
+                status, headers = answer.status_code, answer.headers
+                label = f"{method} {path} answers {status}"
+                if documented:
+                    assert status not in (404, 405), label
+                    continue
+                assert status == (405 if path in paths else 404), label
+                assert headers["content-type"] == "application/problem+json", label
+                problem = json.loads(answer.read())
+            slug = "method-not-allowed" if status == 405 else "not-found"
+            assert problem["type"] == f"urn:tidings:problem:{slug}", label
+            if status == 405:
+                allowed = {item.strip() for item in headers["allow"].split(",")}
+                assert {name.upper() for name in paths[path]} <= allowed, label
+                assert method not in allowed, label
+
+
+EVENT = {"topic": "problems"}
+NDJSON = {"content-type": "application/x-ndjson"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+PUBLISHES = [
+    # what, request, status, type, members
+    ("no topic", {"json": {"data": 1}}, 400, "missing-topic", {"field": "topic"}),
+    ("no topics", {"json": {"topic": []}}, 400, "missing-topic", {"field": "topic"}),
+    ("the topic *", {"json": {"topic": "*"}}, 400, "invalid-topic", {"field": "topic"}),
+    ("a line end in a topic", {"json": {"topic": "a\nb"}}, 400, "invalid-topic", {"field": "topic"}),
+    ("a long topic", {"json": {"topic": "é" * 513}}, 400, "invalid-topic", {"field": "topic"}),
+    ("many topics", {"json": {"topic": [f"t{n}" for n in range(65)]}}, 400, "invalid-field", {"field": "topic"}),
+    ("a topic of another type", {"json": {"topic": 1}}, 400, "invalid-field", {"field": "topic"}),
+    ("a line end in a type", {"json": EVENT | {"event": "a\r"}}, 400, "invalid-event-type", {"field": "event"}),
+    ("a reserved type", {"json": EVENT | {"event": "tidings.gap"}}, 400, "invalid-event-type", {"field": "event"}),
+    ("an empty type", {"json": EVENT | {"event": ""}}, 400, "invalid-event-type", {"field": "event"}),
+    ("a negative retry", {"json": EVENT | {"retry": -1}}, 400, "invalid-field", {"field": "retry"}),
+    ("a long retry", {"json": EVENT | {"retry": 86_400_001}}, 400, "invalid-field", {"field": "retry"}),
+    ("a fraction as retry", {"json": EVENT | {"retry": 0.5}}, 400, "invalid-field", {"field": "retry"}),
+    ("text as private", {"json": EVENT | {"private": "yes"}}, 400, "invalid-field", {"field": "private"}),
+    ("an unknown field", {"json": EVENT | {"tpoic": 1}}, 400, "unknown-field", {"field": "tpoic"}),
+    ("a key", {"json": EVENT | {"key": "k"}}, 400, "unknown-field", {"field": "key"}),
+    ("final", {"json": EVENT | {"final": True}}, 400, "unknown-field", {"field": "final"}),
+    ("text that is no JSON", {"content": b"{", "headers": {"content-type": "application/json"}}, 400, "invalid-json", {}),
+    ("JSON that is no event", {"json": "event"}, 400, "invalid-json", {}),
+    ("bytes that are no UTF-8", {"content": b'{"topic":"\xff"}', "headers": {"content-type": "application/json"}}, 400, "invalid-json", {}),
+    ("no body", {}, 415, "unsupported-media-type", {}),
+    ("plain text", {"content": b"hello", "headers": {"content-type": "text/plain"}}, 415, "unsupported-media-type", {}),
+    ("a file", {"files": {"topic": b"hello"}}, 415, "unsupported-media-type", {}),
+    ("a bad line", {"content": b'{"topic":"problems"}\n{"topic":"problems"}\n{"topic":\n', "headers": NDJSON}, 400, "invalid-json", {"line": 3, "published": 2}),
+    ("a bad field in a line", {"content": b'{"topic":"problems","nope":1}\n', "headers": NDJSON}, 400, "unknown-field", {"line": 1, "field": "nope", "published": 0}),
+    ("an unknown form field", {"content": b"topic=problems&nope=1", "headers": FORM}, 400, "unknown-field", {"field": "nope"}),
+    ("a form without topic", {"content": b"data=1", "headers": FORM}, 400, "missing-topic", {"field": "topic"}),
+    ("a large event", {"json": EVENT | {"data": "x" * 1_048_577}}, 413, "event-too-large", {}),
+    ("a large body", {"json": [EVENT | {"data": "x" * 1_000_000}] * 17}, 413, "body-too-large", {}),
+    ("another site", {"json": EVENT, "headers": {"origin": "https://other.example", "sec-fetch-site": "cross-site"}}, 403, "cross-site", {}),
+]  # fmt: skip
+
+SUBSCRIPTIONS = [
+    # query, Accept, status, type, members
+    ("", None, 400, "missing-topic", {"field": "topic"}),
+    ("topic=", None, 400, "invalid-selector", {"field": "topic"}),
+    ("topic=a%0Ab", None, 400, "invalid-selector", {"field": "topic"}),
+    ("topic=" + "a" * 1025, None, 400, "invalid-selector", {"field": "topic"}),
+    ("&".join(["topic=a"] + [f"topic=t{n}" for n in range(100)]), None, 400, "invalid-parameter", {"field": "topic"}),
+    ("topic=a&event=", None, 400, "invalid-event-type", {"field": "event"}),
+    ("topic=a&event=b%0D", None, 400, "invalid-event-type", {"field": "event"}),
+    ("topic=a&last=some", None, 400, "invalid-parameter", {"field": "last"}),
+    ("topic=a&last=-1", None, 400, "invalid-parameter", {"field": "last"}),
+    ("topic=a&last=100001", None, 400, "invalid-parameter", {"field": "last"}),
+    ("topic=a&mode=push", None, 400, "invalid-parameter", {"field": "mode"}),
+    ("topic=a&mode=poll&wait=61", None, 400, "invalid-parameter", {"field": "wait"}),
+    ("topic=a&mode=poll&wait=soon", None, 400, "invalid-parameter", {"field": "wait"}),
+    ("topic=a&control=maybe", None, 400, "invalid-parameter", {"field": "control"}),
+    ("topic=a", "text/html", 406, "not-acceptable", {}),
+    ("topic=a", "application/json", 406, "not-acceptable", {}),
+    ("topic=a&mode=poll&wait=0", "image/png", 406, "not-acceptable", {}),
+    ("topic=a&mode=poll&wait=0", "text/event-stream;q=0, */*;q=0", 406, "not-acceptable", {}),
+]  # fmt: skip
+
+
+def check_problem(answer: httpx.Response, api: dict, status: int, slug: str, members: dict) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    Draft202012Validator({**api, "$ref": "#/components/schemas/Problem"}).validate(problem)
+    expected = members | {
+        "type": f"urn:tidings:problem:{slug}",
+        "status": status,
+        "instance": answer.headers["x-request-id"],
+    }
+    assert {name: problem.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "slug", "members"),
+    [row[1:] for row in PUBLISHES],
+    ids=[row[0] for row in PUBLISHES],
+)
+def test_bad_publish_is_told_what_is_wrong(hub, api, request_, status, slug, members):
+    check_problem(hub.client.post("/events", **request_), api, status, slug, members)
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "status", "slug", "members"),
+    SUBSCRIPTIONS,
+    ids=[f"{query[:40] or 'no query'} {accept or ''}".strip() for query, accept, *_ in SUBSCRIPTIONS],
+)
+def test_bad_subscription_is_told_what_is_wrong(hub, api, query, accept, status, slug, members):
+    headers = {"accept": accept} if accept else {}
+    check_problem(hub.client.get(f"/events?{query}", headers=headers), api, status, slug, members)
+
+
+def test_full_hub_turns_polls_away_with_a_problem(start_hub, api):
+    full = start_hub("--max-connections", "1")
+    with Stream(full.port, topic="a"):
+        poll = full.client.get("/events?topic=a&mode=poll&wait=0", headers={"accept": "application/json"})
+        check_problem(poll, api, 503, "too-many-connections", {})
+        assert int(poll.headers["retry-after"]) >= 1
+
+
+def test_full_hub_ends_streams_politely_and_takes_publishes(start_hub):
+    full = start_hub("--max-connections", "1", "--retry", "2s")
+    with Stream(full.port, topic="a") as served:
+        with Stream(full.port, topic="a") as turned_away:
+            assert int(turned_away.first_line.removeprefix("retry: ")) > 2000
+            with pytest.raises(EOFError):
+                turned_away.event()
+        published = full.publish("a", "still taken")
+        assert served.event().id == published
+
+
+def test_every_problem_is_in_the_reference(api):
+    listed = (REPOSITORY / "docs/reference/problems.md").read_text()
+    for urn in api["components"]["schemas"]["ProblemType"]["enum"]:
+        assert f"`{urn.removeprefix('urn:tidings:problem:')}`" in listed
