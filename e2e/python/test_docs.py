@@ -1,0 +1,81 @@
+"""The examples in the reference do what they say, from the first to the last on one hub."""
+
+import re
+import subprocess
+from contextlib import ExitStack
+
+import pytest
+
+from conftest import REPOSITORY
+
+PAGES = ["reference/http-api.md"]
+URL = "http://127.0.0.1:8080"
+
+
+def examples(text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a page's `console` blocks, each with the lines it should print."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", "").splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def check_line(command: str, line: str, expected: str) -> None:
+    """Compares a line; `…` stands for anything."""
+    pattern = ".*".join(map(re.escape, expected.split("…")))
+    assert re.fullmatch(pattern, line), f"{command}\nprinted  {line!r}\nexpected {expected!r}"
+
+
+class Running:
+    """A command under way, and the lines it has yet to print."""
+
+    def __init__(self, command: str, expected: list[str]):
+        self._command = command
+        self._expected = iter(expected)
+        self._process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], stdout=subprocess.PIPE, text=True
+        )
+
+    def check_first_line(self) -> None:
+        """Waits for the first line, with which a stream is open."""
+        self._check(next(self._expected))
+
+    def check_rest(self) -> None:
+        """Waits for the other lines."""
+        for expected in self._expected:
+            self._check(expected)
+
+    def _check(self, expected: str) -> None:
+        check_line(self._command, self._process.stdout.readline().removesuffix("\n"), expected)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_work(start_hub, page):
+    hub = start_hub()
+    text = (REPOSITORY / "docs" / page).read_text().replace(URL, hub.url)
+    with ExitStack() as running:
+        streams = []
+        for command, expected in examples(text):
+            if re.search(r"curl -s?N", command):
+                streams.append(running.enter_context(Running(command, expected)))
+                streams[-1].check_first_line()
+                continue
+            printed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20)
+            lines = printed.stdout.splitlines()
+            assert len(lines) == len(expected), f"{command}\nprinted {printed.stdout}"
+            for line, wanted in zip(lines, expected):
+                check_line(command, line, wanted)
+        for stream in streams:
+            stream.check_rest()
