@@ -1,1 +1,70 @@
-//! The hub to embed.
+//! A Server-Sent Events hub to embed in a program.
+//!
+//! **A subscriber is a cursor in a log.** Publishing appends to a totally ordered log; live
+//! delivery, replay after a reconnect and a slow reader catching up are all the same act, reading
+//! the log after a position. So no subscriber has a queue that can grow, and nothing is lost that
+//! is still kept.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use tidings::{Delivered, Hub, HubOptions, Interest, MemoryLog, Record, Rights, Selector, Topic};
+//!
+//! let log = MemoryLog::new(tidings::random_epoch()?, Default::default());
+//! let hub = Hub::start(HubOptions::default(), Arc::new(log))?;
+//!
+//! let orders = Interest::new(vec![Selector::parse("orders/{id}")?], vec![], Rights::everything());
+//! let mut subscription = hub.subscribe(orders, Default::default())?;
+//!
+//! hub.publish(vec![Record {
+//!     topics: [Topic::parse("orders/42")?].into(),
+//!     event_type: None,
+//!     private: false,
+//!     data: "shipped".into(),
+//!     retry_ms: None,
+//! }])
+//! .await?;
+//!
+//! let Some(Delivered::Event(event)) = subscription.next().await else { unreachable!() };
+//! assert_eq!(event.data, "shipped");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It does not know HTTP routes or configuration files: `tidings-http` serves a hub over HTTP.
+
+mod clock;
+mod delivery;
+mod hub;
+mod journal;
+mod log_reader;
+mod mailbox;
+mod meter;
+mod options;
+mod outlet;
+mod shard;
+mod subscription;
+mod tail;
+
+pub use hub::{From, Hub, PublishError, Published, SubscribeError, SubscribeOptions};
+pub use meter::{EndReason, Figures, HistogramFigures};
+pub use options::{HubOptions, Limits};
+pub use outlet::Abort;
+pub use subscription::{Delivered, Event, Subscription};
+pub use tidings_core::{
+    Bounds, Epoch, EventType, EventTypeError, GapReason, Interest, Position, PositionError, Rights,
+    Selector, SelectorError, Topic, TopicError,
+};
+pub use tidings_log::{AppendError, EventLog, MemoryLog, MemoryLogOptions, Record};
+
+/// Makes an epoch that no log had before: 50 bits from the operating system's randomness.
+///
+/// # Errors
+///
+/// If the operating system has no randomness to give.
+pub fn random_epoch() -> std::io::Result<Epoch> {
+    let mut bits = [0; 8];
+    getrandom::fill(&mut bits).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(Epoch::from_random(u64::from_le_bytes(bits)))
+}

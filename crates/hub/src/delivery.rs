@@ -1,0 +1,117 @@
+//! What travels from the log to a connection: events and notices, encoded once.
+
+use bytes::Bytes;
+use tidings_core::{Entry, Epoch, Millis, Notice, Position};
+use tidings_log::Body;
+use tidings_sse::{EventFields, Frame};
+
+/// An event that has been encoded: the payload of the state machine.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) frame: Frame,
+    /// When it was published, in microseconds of the hub's clock; 0 for what was read back.
+    pub(crate) published_micros: u64,
+}
+
+/// An entry with its encoded event.
+pub(crate) type Encoded = Entry<Delivery>;
+
+/// Encodes an event that has its place.
+pub(crate) fn encode(epoch: Epoch, entry: &Entry<Body>, published_micros: u64) -> Encoded {
+    let id = Position { epoch, offset: entry.offset }.to_string();
+    let fields = EventFields {
+        id: Some(&id),
+        event: entry.event_type.as_ref().map(|event_type| event_type.as_str()),
+        retry_ms: entry.payload.retry_ms,
+        data: &entry.payload.data,
+    };
+    let frame = Frame::encode(&fields).expect("ids and event types hold no CR, LF or NUL");
+    Entry {
+        offset: entry.offset,
+        topics: entry.topics.clone(),
+        event_type: entry.event_type.clone(),
+        private: entry.private,
+        payload: Delivery { frame, published_micros },
+    }
+}
+
+/// What an encoded event counts as in the tail, in bytes.
+pub(crate) fn bytes_of(entry: &Encoded) -> usize {
+    entry.payload.frame.len() + tidings_log::ENTRY_BYTES
+}
+
+/// Encodes a notice. With `control` off only what every client understands is left of it.
+pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Bytes {
+    let id = |offset: u64| Position { epoch, offset }.to_string();
+    let (event, retry_ms, data) = match notice {
+        Notice::Gap(gap) => {
+            let (requested, oldest) = (&gap.requested, id(gap.oldest));
+            let reason = gap.reason.as_str();
+            let data =
+                serde_json::json!({"requested": requested, "oldest": oldest, "reason": reason});
+            ("tidings.gap", None, data)
+        }
+        Notice::Lagged { missed, oldest } => {
+            let after = id(missed.saturating_sub(1));
+            ("tidings.lagged", None, serde_json::json!({"after": after, "oldest": id(*oldest)}))
+        }
+        Notice::Shutdown { retry_ms } => {
+            let data = serde_json::json!({"retryMs": retry_ms});
+            ("tidings.shutdown", Some(retry_ms), data)
+        }
+    };
+    let mut out = Vec::new();
+    if control {
+        let data = &data.to_string();
+        let fields =
+            EventFields { id: None, event: Some(event), retry_ms: retry_ms.copied(), data };
+        fields.encode(&mut out).expect("control events have fixed types");
+    } else if let Some(&retry_ms) = retry_ms {
+        encode_retry(retry_ms, &mut out);
+    }
+    Bytes::from(out)
+}
+
+/// The line that tells a client how long to wait before it reconnects.
+pub(crate) fn encode_retry(retry_ms: Millis, out: &mut Vec<u8>) {
+    tidings_sse::encode_retry(retry_ms, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::{Gap, GapReason};
+
+    use super::*;
+
+    fn check(notice: &Notice, control: bool, expected: &str) {
+        let bytes = encode_notice(Epoch::from_random(0), notice, control);
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn notices_are_events_without_an_id() {
+        let gap = Gap { requested: "a\"b".into(), oldest: 20, reason: GapReason::Trimmed };
+        check(
+            &Notice::Gap(gap),
+            true,
+            "event: tidings.gap\n\
+             data: {\"oldest\":\"0000000000-20\",\"reason\":\"trimmed\",\"requested\":\"a\\\"b\"}\n\n",
+        );
+        check(
+            &Notice::Lagged { missed: 4, oldest: 20 },
+            true,
+            "event: tidings.lagged\n\
+             data: {\"after\":\"0000000000-3\",\"oldest\":\"0000000000-20\"}\n\n",
+        );
+        check(
+            &Notice::Shutdown { retry_ms: 2_500 },
+            true,
+            "event: tidings.shutdown\nretry: 2500\ndata: {\"retryMs\":2500}\n\n",
+        );
+    }
+
+    #[test]
+    fn without_control_a_shutdown_only_raises_the_reconnection_time() {
+        check(&Notice::Shutdown { retry_ms: 2_500 }, false, "retry: 2500\n");
+    }
+}

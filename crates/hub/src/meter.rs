@@ -1,0 +1,207 @@
+//! What a hub counts: plain atomics, added to in bulk and read as one [`Figures`].
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tidings_core::{GapReason, Notice};
+
+/// Why a stream ended, as counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The client, or what stood between, closed the connection.
+    Client,
+    /// A poll was answered.
+    Poll,
+    /// The client read nothing for the write timeout.
+    WriteTimeout,
+    /// The hub shut down.
+    Shutdown,
+}
+
+impl EndReason {
+    /// All of them, in the order of [`Figures::ended`].
+    pub const ALL: [Self; 4] = [Self::Client, Self::Poll, Self::WriteTimeout, Self::Shutdown];
+
+    /// The word for it in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Poll => "poll",
+            Self::WriteTimeout => "write_timeout",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// A histogram with fixed upper bounds.
+#[derive(Debug)]
+pub(crate) struct Histogram<const N: usize> {
+    bounds: [f64; N],
+    /// One more than bounds: the last is what exceeds them all.
+    counts: [AtomicU64; OVER_MAX],
+    sum_micros: AtomicU64,
+}
+
+impl<const N: usize> Histogram<N> {
+    const fn new(bounds: [f64; N]) -> Self {
+        assert!(N < OVER_MAX);
+        Self {
+            bounds,
+            counts: [const { AtomicU64::new(0) }; OVER_MAX],
+            sum_micros: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn observe(&self, value: Duration, times: u64) {
+        let seconds = value.as_secs_f64();
+        let bucket = self.bounds.iter().position(|&bound| seconds <= bound).unwrap_or(N);
+        self.counts[bucket].fetch_add(times, Relaxed);
+        self.sum_micros.fetch_add(value.as_micros() as u64 * times, Relaxed);
+    }
+
+    fn read(&self) -> HistogramFigures {
+        let counts: Vec<u64> = self.counts[..=N].iter().map(|count| count.load(Relaxed)).collect();
+        let over = counts[N];
+        HistogramFigures {
+            buckets: self.bounds.iter().copied().zip(counts).collect(),
+            over,
+            sum_seconds: self.sum_micros.load(Relaxed) as f64 / 1e6,
+        }
+    }
+}
+
+/// What a histogram held when it was read.
+#[derive(Debug, Clone)]
+pub struct HistogramFigures {
+    /// Upper bounds in seconds, and how many values each bucket itself holds.
+    pub buckets: Vec<(f64, u64)>,
+    /// How many values exceed every bound.
+    pub over: u64,
+    /// The sum of all values in seconds.
+    pub sum_seconds: f64,
+}
+
+/// The counters of one hub.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pub(crate) subscribers: AtomicU64,
+    pub(crate) subscribed: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
+    pub(crate) published: AtomicU64,
+    pub(crate) published_bytes: AtomicU64,
+    pub(crate) publish_failed: AtomicU64,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) delivered_bytes: AtomicU64,
+    pub(crate) replayed: AtomicU64,
+    gaps: [AtomicU64; 3],
+    lagged: AtomicU64,
+    ended: [AtomicU64; EndReason::ALL.len()],
+    pub(crate) delivery_latency: Histogram<6>,
+    pub(crate) connection_duration: Histogram<8>,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            subscribers: zero(),
+            subscribed: zero(),
+            resumed: zero(),
+            turned_away: zero(),
+            published: zero(),
+            published_bytes: zero(),
+            publish_failed: zero(),
+            delivered: zero(),
+            delivered_bytes: zero(),
+            replayed: zero(),
+            gaps: Default::default(),
+            lagged: zero(),
+            ended: Default::default(),
+            delivery_latency: Histogram::new([0.005, 0.010, 0.025, 0.050, 0.100, 0.250]),
+            connection_duration: Histogram::new([
+                1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0,
+            ]),
+        }
+    }
+
+    pub(crate) fn count_notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Gap(gap) => self.gaps[gap_place(gap.reason)].fetch_add(1, Relaxed),
+            Notice::Lagged { .. } => self.lagged.fetch_add(1, Relaxed),
+            Notice::Shutdown { .. } => 0,
+        };
+    }
+
+    pub(crate) fn count_end(&self, reason: EndReason, lasted: Duration) {
+        self.ended[reason as usize].fetch_add(1, Relaxed);
+        self.connection_duration.observe(lasted, 1);
+    }
+
+    pub(crate) fn read(&self) -> Figures {
+        let gap = |reason| (reason, self.gaps[gap_place(reason)].load(Relaxed));
+        Figures {
+            subscribers: self.subscribers.load(Relaxed),
+            subscribed: self.subscribed.load(Relaxed),
+            resumed: self.resumed.load(Relaxed),
+            turned_away: self.turned_away.load(Relaxed),
+            published: self.published.load(Relaxed),
+            published_bytes: self.published_bytes.load(Relaxed),
+            publish_failed: self.publish_failed.load(Relaxed),
+            delivered: self.delivered.load(Relaxed),
+            delivered_bytes: self.delivered_bytes.load(Relaxed),
+            replayed: self.replayed.load(Relaxed),
+            gaps: [GapReason::Trimmed, GapReason::UnknownEpoch, GapReason::Invalid].map(gap),
+            lagged: self.lagged.load(Relaxed),
+            ended: EndReason::ALL.map(|it| (it, self.ended[it as usize].load(Relaxed))),
+            delivery_latency: self.delivery_latency.read(),
+            connection_duration: self.connection_duration.read(),
+        }
+    }
+}
+
+/// What a hub has counted since it started.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// Subscriptions open now.
+    pub subscribers: u64,
+    /// Subscriptions opened.
+    pub subscribed: u64,
+    /// Of those, how many named an id to resume after.
+    pub resumed: u64,
+    /// Subscriptions refused because there were too many.
+    pub turned_away: u64,
+    /// Events published.
+    pub published: u64,
+    /// Bytes of their data.
+    pub published_bytes: u64,
+    /// Events that could not be appended to the log.
+    pub publish_failed: u64,
+    /// Events delivered, replayed ones included.
+    pub delivered: u64,
+    /// Bytes delivered, as they stand on the wire without transfer framing.
+    pub delivered_bytes: u64,
+    /// Of the delivered events, how many were read from the log or the tail and not live.
+    pub replayed: u64,
+    /// Gaps announced, by reason.
+    pub gaps: [(GapReason, u64); 3],
+    /// How often a subscriber fell behind what is kept.
+    pub lagged: u64,
+    /// Subscriptions ended, by reason.
+    pub ended: [(EndReason, u64); EndReason::ALL.len()],
+    /// From the call that publishes to the transport that takes the event, for live events.
+    pub delivery_latency: HistogramFigures,
+    /// How long subscriptions lasted.
+    pub connection_duration: HistogramFigures,
+}
+
+fn gap_place(reason: GapReason) -> usize {
+    match reason {
+        GapReason::Trimmed => 0,
+        GapReason::UnknownEpoch => 1,
+        GapReason::Invalid => 2,
+    }
+}
+
+/// More than any histogram here has bounds.
+const OVER_MAX: usize = 9;

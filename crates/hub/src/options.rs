@@ -1,0 +1,77 @@
+//! What a hub can be told.
+
+use std::time::Duration;
+
+/// How a hub behaves, and how much it takes on.
+///
+/// Every limit has a policy: what is over it is refused with an error that names it, or let go of
+/// and announced; nothing grows without bound.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// Threads that own subscribers; at least 1. Default: one for each core.
+    pub shards: usize,
+    /// A stream that was silent for this long receives a heartbeat, at most a fifth earlier.
+    /// Default 15 s.
+    pub heartbeat: Duration,
+    /// A subscriber that takes nothing for this long while bytes wait is closed. Default 30 s.
+    pub write_timeout: Duration,
+    /// The reconnection time given to clients. Raised and spread on overload and shutdown.
+    /// Default 2 s.
+    pub retry: Duration,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            heartbeat: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+            retry: Duration::from_secs(2),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Every bound of a hub, with its unit last.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open subscriptions; one more is refused with [`SubscribeError::TooManyConnections`].
+    /// Default 100,000.
+    ///
+    /// [`SubscribeError::TooManyConnections`]: crate::SubscribeError::TooManyConnections
+    pub connections_max: usize,
+    /// Bytes of data of one event; a larger one is refused with [`PublishError::EventTooLarge`].
+    /// Default 1 MiB.
+    ///
+    /// [`PublishError::EventTooLarge`]: crate::PublishError::EventTooLarge
+    pub event_bytes_max: usize,
+    /// Encoded events that all shards share for live delivery and short resumes. Default 16,384.
+    pub tail_events_max: usize,
+    /// Bytes of those events. Default 16 MiB.
+    pub tail_bytes_max: usize,
+    /// Bytes that may wait for one connection before it is served from the log instead; one event
+    /// may go over it. Default 64 KiB.
+    pub backlog_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            event_bytes_max: 1 << 20,
+            tail_events_max: 16_384,
+            tail_bytes_max: 16 << 20,
+            backlog_bytes_max: 64 << 10,
+        }
+    }
+}
+
+impl HubOptions {
+    /// A reconnection time for clients that are sent away: five to fifteen times the usual one,
+    /// spread so that they do not return together. `jitter` lies in `0.0..1.0`.
+    pub fn raised_retry(&self, jitter: f64) -> Duration {
+        self.retry.mul_f64(5.0 + 10.0 * jitter)
+    }
+}

@@ -1,0 +1,223 @@
+//! Where a shard puts what a connection is to be sent.
+//!
+//! [`Outlet`] is all that a shard knows of a connection. A socket that is written to directly
+//! and the [`Backlog`] that a hyper body reads from are both outlets.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tidings_core::{Millis, Position, SubscriberKey};
+
+use crate::delivery::Encoded;
+use crate::meter::EndReason;
+
+/// How much of a batch an outlet took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    pub(crate) accepted: usize,
+    /// Whether it would take more. If not, the shard is told when it will.
+    pub(crate) writable: bool,
+}
+
+/// What became of a heartbeat.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Beat {
+    Sent,
+    /// Bytes have been waiting since this time without any being taken; none was sent.
+    Waiting(Millis),
+}
+
+/// One connection, as its shard sees it. No method blocks.
+pub(crate) trait Outlet: Send {
+    /// Offers entries in order; takes at least one unless bytes wait.
+    fn offer(&mut self, entries: &[Arc<Encoded>], live: bool, now: Millis) -> Taken;
+    /// Sends bytes that belong to no event. Few and small, so always taken.
+    fn announce(&mut self, bytes: Bytes, now: Millis);
+    fn heartbeat(&mut self, now: Millis) -> Beat;
+    /// Ends the stream once what was taken is sent.
+    fn close(&mut self, end: End);
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) reason: EndReason,
+    /// Everything up to here is settled: an id to resume after.
+    pub(crate) settled: Position,
+}
+
+/// One thing to send.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Event { entry: Arc<Encoded>, live: bool },
+    Control(Bytes),
+    Heartbeat,
+}
+
+impl Piece {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Event { entry, .. } => entry.payload.frame.len(),
+            Self::Control(bytes) => bytes.len(),
+            Self::Heartbeat => tidings_sse::HEARTBEAT.len(),
+        }
+    }
+
+    /// Its bytes on the wire.
+    pub(crate) fn sse(&self) -> Bytes {
+        match self {
+            Self::Event { entry, .. } => entry.payload.frame.sse(),
+            Self::Control(bytes) => bytes.clone(),
+            Self::Heartbeat => Bytes::from_static(tidings_sse::HEARTBEAT),
+        }
+    }
+}
+
+/// A bounded backlog between a shard and the task that owns the connection.
+pub(crate) struct Backlog {
+    state: Mutex<State>,
+    bytes_max: usize,
+    abort: Option<Abort>,
+}
+
+/// Breaks a connection whose client has stopped reading.
+pub type Abort = Box<dyn Fn() + Send + Sync>;
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// When pieces began to wait without any being taken.
+    waiting_since: Option<Millis>,
+    /// The shard waits to be told that there is room.
+    blocked: bool,
+    end: Option<End>,
+    reader: Option<Waker>,
+    /// The reader is gone, or its place in the shard once it has one.
+    reader_gone: bool,
+    key: Option<SubscriberKey>,
+}
+
+impl Backlog {
+    pub(crate) fn new(bytes_max: usize, abort: Option<Abort>) -> Self {
+        Self { state: Mutex::new(State::default()), bytes_max, abort }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds a backlog")
+    }
+
+    /// Notes the place in the shard; false if the reader has gone already.
+    pub(crate) fn attach(&self, key: SubscriberKey) -> bool {
+        let mut state = self.state();
+        state.key = Some(key);
+        !state.reader_gone
+    }
+
+    /// Notes that the reader is gone; gives the place in the shard, if it has one.
+    pub(crate) fn detach(&self) -> Option<SubscriberKey> {
+        let mut state = self.state();
+        state.reader_gone = true;
+        state.pieces = VecDeque::new();
+        state.key
+    }
+
+    /// How the stream ended, if the hub ended it.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.state().end
+    }
+
+    /// Takes all that waits, or says how the stream ended.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<Take, End>> {
+        let mut state = self.state();
+        if state.pieces.is_empty() {
+            return match state.end {
+                Some(end) => Poll::Ready(Err(end)),
+                None => {
+                    state.reader = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            };
+        }
+        state.bytes = 0;
+        state.waiting_since = None;
+        let pieces = std::mem::take(&mut state.pieces);
+        let unblocked = std::mem::take(&mut state.blocked).then_some(state.key).flatten();
+        Poll::Ready(Ok(Take { pieces, unblocked }))
+    }
+
+    fn push(state: &mut State, piece: Piece, now: Millis) {
+        state.bytes += piece.len();
+        state.waiting_since.get_or_insert(now);
+        state.pieces.push_back(piece);
+    }
+
+    fn wake(mut state: MutexGuard<'_, State>) {
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+/// What a reader took from a backlog.
+#[derive(Debug)]
+pub(crate) struct Take {
+    pub(crate) pieces: VecDeque<Piece>,
+    /// The place in the shard, if that is to be told that there is room.
+    pub(crate) unblocked: Option<SubscriberKey>,
+}
+
+impl Outlet for Arc<Backlog> {
+    fn offer(&mut self, entries: &[Arc<Encoded>], live: bool, now: Millis) -> Taken {
+        let mut state = self.state();
+        let mut accepted = 0;
+        for entry in entries {
+            if state.bytes >= self.bytes_max {
+                break;
+            }
+            Backlog::push(&mut state, Piece::Event { entry: Arc::clone(entry), live }, now);
+            accepted += 1;
+        }
+        state.blocked = state.bytes >= self.bytes_max;
+        let writable = !state.blocked;
+        Backlog::wake(state);
+        Taken { accepted, writable }
+    }
+
+    fn announce(&mut self, bytes: Bytes, now: Millis) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        Backlog::push(&mut state, Piece::Control(bytes), now);
+        Backlog::wake(state);
+    }
+
+    fn heartbeat(&mut self, now: Millis) -> Beat {
+        let mut state = self.state();
+        if let Some(since) = state.waiting_since {
+            return Beat::Waiting(since);
+        }
+        Backlog::push(&mut state, Piece::Heartbeat, now);
+        Backlog::wake(state);
+        Beat::Sent
+    }
+
+    fn close(&mut self, end: End) {
+        let mut state = self.state();
+        state.end = Some(end);
+        if end.reason != EndReason::WriteTimeout {
+            return Backlog::wake(state);
+        }
+        // Nobody reads it: let go of it now, and of the connection without waiting for its end.
+        state.pieces = VecDeque::new();
+        Backlog::wake(state);
+        if let Some(abort) = &self.abort {
+            abort();
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One thread that owns a part of the subscribers.
+//!
+//! It performs what the state machine decides: it feeds it new events from the tail, puts what is
+//! due into outlets, and answers its questions from the tail, or has the log reader answer them.
+//! It never waits for a connection or for the log.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use slotmap::SecondaryMap;
+use tidings_core::{
+    CloseReason, Effect, Epoch, HubState, Interest, Notice, Position, ReadOutcome, StateOptions,
+    SubscriberKey,
+};
+use tidings_log::ReadLimit;
+
+use crate::HubOptions;
+use crate::clock::Clock;
+use crate::delivery::{Delivery, encode_notice};
+use crate::log_reader::{Question, Wish, seek_outcome};
+use crate::mailbox::{Command, Mailbox, Subscribe};
+use crate::meter::{EndReason, Meter};
+use crate::outlet::{Backlog, Beat, End, Outlet};
+use crate::tail::Tail;
+
+/// What a shard works with besides its subscribers.
+pub(crate) struct Surroundings {
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Clock,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) log_reader: mpsc::Sender<Question>,
+    pub(crate) read_limit: ReadLimit,
+}
+
+pub(crate) struct Shard {
+    around: Surroundings,
+    state: HubState<Delivery>,
+    outlets: SecondaryMap<SubscriberKey, Connection>,
+}
+
+/// An outlet and whether its client wants notices.
+struct Connection {
+    outlet: Box<dyn Outlet>,
+    control: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(around: Surroundings, options: &HubOptions) -> Self {
+        let state_options = StateOptions {
+            heartbeat_ms: options.heartbeat.as_millis() as u64,
+            write_timeout_ms: options.write_timeout.as_millis() as u64,
+            log_retry_ms: LOG_RETRY_MS,
+        };
+        let state = HubState::new(around.epoch, around.tail.next(), state_options);
+        Self { around, state, outlets: SecondaryMap::new() }
+    }
+
+    /// Works until it is told to stop.
+    pub(crate) fn run(mut self) {
+        self.around.mailbox.attach();
+        let mut commands = Vec::new();
+        loop {
+            self.follow_tail();
+            self.around.mailbox.take(&mut commands);
+            for command in commands.drain(..) {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
+                // A subscriber must not find less than what was published before it came.
+                self.follow_tail();
+                self.perform_command(command);
+                self.perform_effects();
+            }
+            self.state.handle_timeout(self.around.clock.now());
+            self.perform_effects();
+            self.sleep();
+        }
+    }
+
+    fn sleep(&self) {
+        let deadline = self.state.poll_timeout().map(|at| self.around.clock.at(at));
+        let head = self.state.head();
+        self.around.mailbox.sleep(deadline, || self.around.tail.next() == head);
+    }
+
+    /// Hands new events to the state machine, a round at a time.
+    fn follow_tail(&mut self) {
+        while self.around.tail.next() > self.state.head() {
+            match self.around.tail.from(self.state.head(), ROUND_EVENTS_MAX) {
+                Ok(entries) => self.state.handle_appended(&entries),
+                // More was published since the last round than the tail holds.
+                Err(_) => self.state.handle_skipped(self.around.tail.next()),
+            }
+            self.perform_effects();
+        }
+    }
+
+    fn perform_command(&mut self, command: Command) {
+        let now = self.around.clock.now();
+        match command {
+            Command::Subscribe(subscribe) => self.subscribe(*subscribe),
+            Command::Unsubscribe(key) => {
+                self.state.unsubscribe(key);
+                self.outlets.remove(key);
+            }
+            Command::Writable(key) => self.state.handle_writable(key, now),
+            Command::Read(key, outcome) => self.state.handle_read(key, outcome, now),
+            Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
+            Command::Shutdown { retry_ms, drain_ms } => {
+                self.state.shutdown(retry_ms, drain_ms, now);
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: Subscribe) {
+        let Subscribe { interest, start, gap, stream, backlog } = subscribe;
+        let now = self.around.clock.now();
+        let key = self.state.subscribe(interest, start, gap, stream, now);
+        if Backlog::attach(&backlog, key) {
+            let connection = Connection { outlet: Box::new(backlog), control: stream.control };
+            self.outlets.insert(key, connection);
+        } else {
+            self.state.unsubscribe(key);
+        }
+    }
+
+    fn perform_effects(&mut self) {
+        while let Some(effect) = self.state.poll_effect() {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect<Delivery>) {
+        let now = self.around.clock.now();
+        match effect {
+            Effect::Write(write) => {
+                let Some(connection) = self.outlets.get_mut(write.subscriber) else { return };
+                let taken = connection.outlet.offer(&write.batch.entries, write.live, now);
+                self.state.handle_written(&write, taken.accepted, taken.writable, now);
+            }
+            Effect::Announce { subscriber, notice } => self.announce(subscriber, &notice),
+            Effect::Heartbeat { subscriber } => {
+                let Some(connection) = self.outlets.get_mut(subscriber) else { return };
+                if let Beat::Waiting(since) = connection.outlet.heartbeat(now) {
+                    self.state.handle_backlog(subscriber, since, now);
+                }
+            }
+            Effect::Read { subscriber, interest, from, until } => {
+                self.read(subscriber, interest, from, until);
+            }
+            Effect::Seek { subscriber, interest, before, wanted } => {
+                self.seek(subscriber, interest, before, wanted);
+            }
+            Effect::Close { subscriber, reason, cursor } => self.close(subscriber, reason, cursor),
+        }
+    }
+
+    fn announce(&mut self, key: SubscriberKey, notice: &Notice) {
+        let Some(connection) = self.outlets.get_mut(key) else { return };
+        self.around.meter.count_notice(notice);
+        let bytes = encode_notice(self.around.epoch, notice, connection.control);
+        connection.outlet.announce(bytes, self.around.clock.now());
+    }
+
+    /// Answers from the tail at once, or leaves it to the log reader.
+    fn read(&mut self, key: SubscriberKey, interest: Arc<Interest>, from: u64, until: u64) {
+        match self.around.tail.read(from, until, &interest, self.around.read_limit) {
+            Ok(step) => {
+                let outcome = ReadOutcome::Entries { entries: step.entries, next: step.next };
+                self.state.handle_read(key, outcome, self.around.clock.now());
+            }
+            Err(_) => self.ask(key, interest, Wish::Read { from, until }),
+        }
+    }
+
+    fn seek(&mut self, key: SubscriberKey, interest: Arc<Interest>, before: u64, wanted: u32) {
+        let examined_max = self.around.read_limit.examined_max;
+        if before <= self.around.tail.bounds().oldest {
+            return self.ask(key, interest, Wish::Seek { before, wanted });
+        }
+        let step = self.around.tail.seek(before, wanted, &interest, examined_max);
+        self.state.handle_sought(key, seek_outcome(step), self.around.clock.now());
+    }
+
+    fn ask(&self, key: SubscriberKey, interest: Arc<Interest>, wish: Wish) {
+        let question = Question { from: Arc::clone(&self.around.mailbox), key, interest, wish };
+        // The reader outlives the shards; at the very end nobody needs the answer.
+        let _ = self.around.log_reader.send(question);
+    }
+
+    fn close(&mut self, key: SubscriberKey, reason: CloseReason, cursor: u64) {
+        let Some(mut connection) = self.outlets.remove(key) else { return };
+        let reason = match reason {
+            CloseReason::PollDone | CloseReason::PollElapsed => EndReason::Poll,
+            CloseReason::WriteTimeout => EndReason::WriteTimeout,
+            CloseReason::Shutdown => EndReason::Shutdown,
+        };
+        let settled = Position { epoch: self.around.epoch, offset: cursor.saturating_sub(1) };
+        connection.outlet.close(End { reason, settled });
+    }
+}
+
+/// How long to leave a log alone that could not be read.
+const LOG_RETRY_MS: u64 = 1_000;
+/// Bounds what one round matches and how long a new subscriber waits for it.
+const ROUND_EVENTS_MAX: usize = 256;

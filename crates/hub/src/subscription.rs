@@ -1,0 +1,223 @@
+//! One open subscription, as its reader sees it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tidings_core::{Epoch, Position, Topic};
+use tidings_sse::{Decoder, Item};
+
+use crate::delivery::Encoded;
+use crate::hub::Shared;
+use crate::mailbox::{Command, Mailbox};
+use crate::meter::EndReason;
+use crate::outlet::{Backlog, End, Piece};
+
+/// An event as it was published, with its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its id: resumes after it.
+    pub id: Position,
+    /// The topics it was published under.
+    pub topics: Box<[Topic]>,
+    /// Its type, if it has one.
+    pub event_type: Option<String>,
+    /// Its data; each CR, LF and CRLF of what was published is an LF here.
+    pub data: String,
+}
+
+/// What a subscription yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// An event of the log.
+    Event(Event),
+    /// Something about this stream: `tidings.gap`, `tidings.lagged` or `tidings.shutdown`, and its
+    /// JSON.
+    Control {
+        /// Which.
+        event_type: String,
+        /// Its JSON.
+        data: String,
+    },
+}
+
+/// An open subscription. Dropping it ends it.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    backlog: Arc<Backlog>,
+    taken: VecDeque<Piece>,
+    begins_after: Option<Position>,
+    opened_at: Instant,
+    end: Option<End>,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        backlog: Arc<Backlog>,
+        begins_after: Option<Position>,
+    ) -> Self {
+        let opened_at = Instant::now();
+        let taken = VecDeque::new();
+        Self { shared, mailbox, backlog, taken, begins_after, opened_at, end: None }
+    }
+
+    /// The position after which it begins: every later matching event is received. `None` if it
+    /// began with the last events, which are only known once they are found.
+    pub fn begins_after(&self) -> Option<Position> {
+        self.begins_after
+    }
+
+    /// Waits for the next event or control event; `None` once the stream has ended.
+    ///
+    /// Events come in the order of the log. An event that was published before the subscription
+    /// began and is within its start, and every event published later, is received once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Delivered> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivered>> {
+        loop {
+            while let Some(piece) = self.taken.pop_front() {
+                if let Some(delivered) = decode(self.shared.epoch(), &piece) {
+                    return Poll::Ready(Some(delivered));
+                }
+            }
+            if !ready!(self.poll_pieces(cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    /// Waits for bytes to send, heartbeats included: one or more whole events or lines, in the
+    /// form of the event stream. `None` once the stream has ended.
+    pub fn poll_sse(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.taken.is_empty() && !ready!(self.poll_pieces(cx)) {
+            return Poll::Ready(None);
+        }
+        let first = self.taken.pop_front().map_or_else(Bytes::new, |piece| piece.sse());
+        // Small pieces leave together; a large one is not copied.
+        if self.taken.is_empty() || first.len() >= JOINED_BYTES_MAX {
+            return Poll::Ready(Some(first));
+        }
+        let mut joined = BytesMut::from(&first[..]);
+        while let Some(piece) = self.taken.front().map(Piece::sse) {
+            if joined.len() + piece.len() > JOINED_BYTES_MAX {
+                break;
+            }
+            joined.extend_from_slice(&piece);
+            self.taken.pop_front();
+        }
+        Poll::Ready(Some(joined.freeze()))
+    }
+
+    /// The position up to which everything is settled, once the stream has ended: where a poll
+    /// goes on.
+    pub fn settled(&self) -> Option<Position> {
+        self.end.map(|end| end.settled)
+    }
+
+    /// Takes what waits; false once the stream has ended.
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.end.is_some() {
+            return Poll::Ready(false);
+        }
+        match ready!(self.backlog.poll_take(cx)) {
+            Ok(take) => {
+                if let Some(key) = take.unblocked {
+                    self.mailbox.send(Command::Writable(key));
+                }
+                self.taken = take.pieces;
+                self.count_delivered();
+                Poll::Ready(true)
+            }
+            Err(end) => {
+                self.end = Some(end);
+                Poll::Ready(false)
+            }
+        }
+    }
+
+    fn count_delivered(&self) {
+        let meter = self.shared.meter();
+        let now_micros = self.shared.clock().now_micros();
+        let (mut events, mut replayed, mut bytes) = (0, 0, 0);
+        for piece in &self.taken {
+            bytes += piece.len() as u64;
+            let Piece::Event { entry, live } = piece else { continue };
+            events += 1;
+            if *live {
+                let latency = now_micros.saturating_sub(entry.payload.published_micros);
+                meter.delivery_latency.observe(Duration::from_micros(latency), 1);
+            } else {
+                replayed += 1;
+            }
+        }
+        meter.delivered.fetch_add(events, Relaxed);
+        meter.replayed.fetch_add(replayed, Relaxed);
+        meter.delivered_bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(key) = self.backlog.detach() {
+            self.mailbox.send(Command::Unsubscribe(key));
+        }
+        let reason = self.backlog.end().map_or(EndReason::Client, |end| end.reason);
+        self.shared.meter().count_end(reason, self.opened_at.elapsed());
+        self.shared.release_connection();
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription")
+            .field("begins_after", &self.begins_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a piece back as its client would; `None` for what carries no event.
+fn decode(epoch: Epoch, piece: &Piece) -> Option<Delivered> {
+    let mut decoder = Decoder::default();
+    let mut bytes = piece.sse();
+    loop {
+        match decoder.decode(&mut bytes) {
+            Ok(Some(Item::Event(event))) => {
+                return Some(match piece {
+                    Piece::Event { entry, .. } => {
+                        Delivered::Event(event_of(epoch, entry, event.data))
+                    }
+                    Piece::Control(_) | Piece::Heartbeat => {
+                        Delivered::Control { event_type: event.event.to_string(), data: event.data }
+                    }
+                });
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+fn event_of(epoch: Epoch, entry: &Encoded, data: String) -> Event {
+    Event {
+        id: Position { epoch, offset: entry.offset },
+        topics: entry.topics.clone(),
+        event_type: entry.event_type.as_ref().map(ToString::to_string),
+        data,
+    }
+}
+
+/// Below this, copying costs less than another write.
+const JOINED_BYTES_MAX: usize = 16 << 10;
