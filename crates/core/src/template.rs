@@ -122,10 +122,6 @@ impl Template {
         if name == self.as_str() {
             return (true, 0);
         }
-        let end = match name.len().checked_sub(self.suffix_bytes) {
-            Some(end) if end >= self.prefix_bytes => end,
-            _ => return (false, 0),
-        };
         if !name.starts_with(self.literal_prefix()) || !name.ends_with(self.literal_suffix()) {
             return (false, 0);
         }
@@ -140,7 +136,8 @@ impl Template {
                 break;
             }
         }
-        (places.contains(end), places.steps())
+        // If prefix and suffix overlap in the topic, the end lies before every place in the set.
+        (places.contains(name.len() - self.suffix_bytes), places.steps())
     }
 
     fn step_literal(&self, range: &Range<u16>, masks: &Masks, places: &mut Places) {

@@ -78,6 +78,35 @@ fn an_exploded_variable_repeats_without_limit() {
 }
 
 #[test]
+fn each_operator_has_its_characters() {
+    let alphanumeric: String = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
+    let value = alphanumeric + "-._~,";
+    let reserved = "!#$&'()*+,/:;=?@[]";
+    let pair = format!("{value}=");
+    let both = format!("{value}{reserved}");
+    let rows = [
+        ("x{a}", "x", &value),
+        ("x{a*}", "x", &pair),
+        ("x{+a}", "x", &both),
+        ("x{#a}", "x#", &both),
+        ("x{.a}", "x.", &value),
+        ("x{/a}", "x/", &value),
+        ("x{;a}", "x;", &pair),
+        ("x{?a}", "x?", &pair),
+        ("x{&a}", "x&", &pair),
+    ];
+    for (text, before, allowed) in rows {
+        for c in (' '..='~').chain(['é', '日']) {
+            let topic = [format!("{before}{c}")];
+            let topic = topic.each_ref().map(String::as_str);
+            let [matching, others]: [&[&str]; 2] =
+                if allowed.contains(c) { [&topic, &[]] } else { [&[], &topic] };
+            check(text, matching, others);
+        }
+    }
+}
+
+#[test]
 fn names_and_prefix_lengths_do_not_matter() {
     check("x{a:3}", &["x", "xabcdef"], &["x/"]);
     check("x{?topic}", &["x?other=1"], &["x?a&b"]);
@@ -213,6 +242,15 @@ fn work_is_bounded_by_template_bytes_times_topic_words() {
             topics.iter().map(|topic| template.matches_counted(&TopicBits::new(topic)).1).max();
         assert!(most <= Some(text.len() * words), "{most:?} steps for {text}");
     }
+}
+
+#[test]
+fn separators_that_are_in_the_run_anyway_cost_nothing() {
+    let steps = |text: &str| {
+        let topic = Topic::parse(&",".repeat(1000)).unwrap();
+        template(text).unwrap().matches_counted(&TopicBits::new(&topic))
+    };
+    assert_eq!(steps(&format!("{{{}a}}", "a,".repeat(400))), steps("{a,a}"));
 }
 
 #[test]
