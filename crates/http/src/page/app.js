@@ -502,20 +502,21 @@ function fillData(cell, event) {
   const text = document.createElement("span");
   text.textContent = data.slice(0, folded);
   cell.replaceChildren(text);
-  if (folded === data.length && event.cutChars === 0) return;
-  if (folded < data.length) {
-    const more = document.createElement("button");
-    more.type = "button";
-    more.className = "link";
-    more.textContent = "show all";
-    more.addEventListener("click", () => {
-      text.textContent = data;
-      more.replaceWith(remainder(event.cutChars));
-    });
-    cell.append("… ", more);
-  } else {
+  if (folded === data.length) {
     cell.append(remainder(event.cutChars));
+    return;
   }
+  const rest = document.createElement("span");
+  const more = document.createElement("button");
+  more.type = "button";
+  more.className = "link";
+  more.textContent = "show all";
+  more.addEventListener("click", () => {
+    text.textContent = data;
+    rest.replaceWith(remainder(event.cutChars));
+  });
+  rest.append("… ", more);
+  cell.append(rest);
 }
 
 function remainder(cutChars) {
