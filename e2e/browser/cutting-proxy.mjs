@@ -11,6 +11,9 @@ export class CuttingProxy extends EventEmitter {
   #streams = new Set(); // { client, hub, isStream }
   #refuses = false;
 
+  /** When true, the hub's bytes are passed on one at a time. */
+  dribbles = false;
+
   static async start(targetPort) {
     const proxy = new CuttingProxy();
     proxy.#targetPort = targetPort;
@@ -62,6 +65,7 @@ export class CuttingProxy extends EventEmitter {
     }
     const hub = net.connect(this.#targetPort, "127.0.0.1");
     hub.on("error", () => {});
+    client.setNoDelay(true);
     const pair = { client, hub };
     this.#streams.add(pair);
     const closed = () => {
@@ -83,7 +87,7 @@ export class CuttingProxy extends EventEmitter {
     hub.on("data", (bytes) => {
       const at = pair.cutInside && bytes.includes("data:") ? bytes.indexOf("data:") + 6 : -1;
       if (at < 0) {
-        client.write(bytes);
+        for (const part of this.dribbles ? bytes.toString("latin1") : [bytes]) client.write(part, "latin1");
         return;
       }
       const { cutInside } = pair;

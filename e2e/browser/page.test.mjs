@@ -169,6 +169,20 @@ for (const reader of ["fetch", "eventsource"]) {
   });
 }
 
+test("bytes that arrive one by one make the same events", async () => {
+  await withPage(async ({ hub, proxy, page }) => {
+    await subscribe(page);
+    proxy.dribbles = true;
+    const data = ["ünïcode 𝄞\nsecond line", " spaces ", "data: forged\n\nid: forged", "end"];
+    const ids = await hub.publishAll(data.map((data) => ({ topic: "demo", event: "tÿpe", data })));
+    await rowOf(page, "end");
+    const events = (await tapeOf(page)).filter((text) => !text.startsWith("("));
+    assert.deepEqual(events, data);
+    const row = await rowOf(page, "end");
+    assert.deepEqual({ id: row.id, type: row.type }, { id: ids.at(-1), type: "tÿpe" });
+  });
+});
+
 test("a cut before the first event loses nothing either", async () => {
   await withPage(async ({ hub, page }) => {
     await subscribe(page, { start: "next" });

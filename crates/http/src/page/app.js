@@ -21,7 +21,8 @@ const LIMITS = {
   demoMs: 30_000,
   demoEveryMs: 100,
   demoInFlight: 20,
-  figureSeconds: 60,
+  figureMs: 60_000, // the time that a chart spans
+  figureHoleMs: 2_500, // more time than this between two samples leaves a hole in the line
   retryMs: 2_000, // until the hub says otherwise
   retryMinMs: 250,
   retryMaxMs: 3_600_000,
@@ -597,7 +598,7 @@ const watcher = {
       idle: () => "Not subscribed",
       connecting: () => "Connecting",
       open: () => `Open, read with ${way}`,
-      waiting: () => (retryMs ? `Disconnected; again in ${duration(retryMs)}` : "Disconnected; the browser will reconnect"),
+      waiting: () => `Disconnected; ${retryMs ? `again in ${duration(retryMs)}` : "the browser will reconnect"}`,
       cut: () => "Cut",
       finished: () => "Ended by the hub",
       failed: () => "Refused",
@@ -881,17 +882,23 @@ const demo = {
 // The hub's own figures.
 
 const figures = {
-  samples: [], // one a second: { published, delivered, subscribers }
-  before: undefined,
+  samples: [], // { at, published, delivered, subscribers }, oldest first
+  source: undefined,
+  before: undefined, // the figures that the next ones are compared with
 
   connect() {
-    const source = new EventSource(new URL("stats", document.baseURI));
-    source.addEventListener("stats", (event) => this.take(JSON.parse(event.data)));
-    source.addEventListener("error", () => {
-      const lost = source.readyState === EventSource.CLOSED ? "Figures unavailable" : "Hub out of reach";
+    this.source = new EventSource(new URL("stats", document.baseURI));
+    this.source.addEventListener("stats", (event) => this.take(JSON.parse(event.data)));
+    this.source.addEventListener("error", () => {
+      const lost = this.source.readyState === EventSource.CLOSED ? "figures unavailable" : "out of reach";
       setText(element("hub-about"), lost);
       this.before = undefined;
     });
+  },
+
+  disconnect() {
+    this.source.close();
+    this.before = undefined;
   },
 
   take(stats) {
@@ -905,16 +912,20 @@ const figures = {
     ];
     if (stats.turnedAway > 0) totals.push(`${number.format(stats.turnedAway)} turned away`);
     setText(element("hub-totals"), totals.join("  ·  "));
+    // Counters that went back belong to a hub that began anew.
     const seconds = before ? (stats.uptimeMs - before.uptimeMs) / 1_000 : 0;
-    const rate = (name) => (seconds > 0 ? Math.max(0, stats[name] - before[name]) / seconds : 0);
-    this.samples.push({ published: rate("published"), delivered: rate("delivered"), subscribers: stats.subscribers });
-    if (this.samples.length > LIMITS.figureSeconds) this.samples.shift();
+    if (seconds <= 0) return;
+    const rate = (name) => (stats[name] - before[name]) / seconds;
+    const at = performance.now();
+    const { subscribers } = stats;
+    this.samples.push({ at, published: rate("published"), delivered: rate("delivered"), subscribers });
+    while (at - this.samples[0].at > LIMITS.figureMs) this.samples.shift();
     this.draw();
   },
 
   draw() {
     for (const name of ["published", "delivered", "subscribers"]) {
-      drawFigure(element(`figure-${name}`), this.samples.map((sample) => sample[name]));
+      drawFigure(element(`figure-${name}`), this.samples.map((sample) => ({ at: sample.at, value: sample[name] })));
     }
   },
 };
@@ -922,14 +933,14 @@ const figures = {
 const SVG = "http://www.w3.org/2000/svg";
 
 /** One small chart: a line over the last minute, its newest value, and its scale. */
-function drawFigure(figure, values) {
+function drawFigure(figure, samples) {
   const svg = figure.querySelector("svg");
   const { width, height } = svg.getBoundingClientRect();
-  if (values.length > 0) setText(figure.querySelector("output"), number.format(Math.round(values.at(-1))));
-  if (width === 0 || height === 0 || values.length === 0) return;
-  const top = roundUp(Math.max(...values));
+  if (samples.length === 0 || width === 0) return;
+  const newest = samples.at(-1);
+  const top = roundUp(Math.max(...samples.map(({ value }) => value)));
+  setText(figure.querySelector("output"), number.format(Math.round(newest.value)));
   setText(figure.querySelector(".peak"), number.format(top));
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   if (svg.childElementCount === 0) {
     const shapes = [["line", "grid"], ["path", "area"], ["path", "curve"], ["circle", "now"]];
     for (const [name, style] of shapes) {
@@ -938,17 +949,35 @@ function drawFigure(figure, values) {
       svg.append(shape);
     }
   }
-  const [grid, area, curve, now] = svg.children;
   const right = width - 4;
   const floor = height - 1.5;
-  const x = (index) => right - ((values.length - 1 - index) * right) / (LIMITS.figureSeconds - 1);
-  const y = (value) => floor - (value / top) * (floor - 4);
-  const points = values.map((value, index) => `${x(index).toFixed(1)} ${y(value).toFixed(1)}`);
-  const line = `M${points.join("L")}`;
+  const x = ({ at }) => (right * (1 - (newest.at - at) / LIMITS.figureMs)).toFixed(1);
+  const y = ({ value }) => (floor - (value / top) * (floor - 4)).toFixed(1);
+  let line = "";
+  let filled = "";
+  for (const [first, ...others] of unbroken(samples)) {
+    const part = [first, ...others].map((sample) => `${x(sample)} ${y(sample)}`).join("L");
+    line += `M${part}`;
+    filled += `M${part}L${x(others.at(-1) ?? first)} ${floor}L${x(first)} ${floor}Z`;
+  }
+  const [grid, area, curve, now] = svg.children;
+  setAttributes(svg, { viewBox: `0 0 ${width} ${height}` });
   setAttributes(grid, { x1: 0, x2: width, y1: floor + 1, y2: floor + 1 });
   setAttributes(curve, { d: line });
-  setAttributes(area, { d: `${line}L${right} ${floor}L${x(0).toFixed(1)} ${floor}Z` });
-  setAttributes(now, { cx: right, cy: y(values.at(-1)), r: 2.5 });
+  setAttributes(area, { d: filled });
+  setAttributes(now, { cx: x(newest), cy: y(newest), r: 2.5 });
+}
+
+/** The samples in runs that no hole interrupts. */
+function unbroken(samples) {
+  const runs = [];
+  let before;
+  for (const sample of samples) {
+    if (before === undefined || sample.at - before.at > LIMITS.figureHoleMs) runs.push([]);
+    runs.at(-1).push(sample);
+    before = sample;
+  }
+  return runs;
 }
 
 function setAttributes(shape, attributes) {
@@ -964,7 +993,9 @@ function roundUp(value) {
 
 function span(ms) {
   const seconds = Math.floor(ms / 1_000);
-  const [days, hours, minutes] = [Math.floor(seconds / 86_400), Math.floor(seconds / 3_600) % 24, Math.floor(seconds / 60) % 60];
+  const minutes = Math.floor(seconds / 60) % 60;
+  const hours = Math.floor(seconds / 3_600) % 24;
+  const days = Math.floor(seconds / 86_400);
   if (days > 0) return `${days} d ${hours} h`;
   if (hours > 0) return `${hours} h ${minutes} min`;
   return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
@@ -1089,6 +1120,11 @@ const startsSubscribed = readAddress();
 drawForm();
 drawCounts();
 figures.connect();
+// Browsers give a host six connections over HTTP/1.1, all tabs together: a hidden tab keeps one, not two.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) figures.disconnect();
+  else figures.connect();
+});
 new ResizeObserver(() => figures.draw()).observe(document.querySelector(".figures"));
 
 document.addEventListener("input", drawForm);
