@@ -66,7 +66,7 @@ export class CuttingProxy extends EventEmitter {
     const hub = net.connect(this.#targetPort, "127.0.0.1");
     hub.on("error", () => {});
     client.setNoDelay(true);
-    const pair = { client, hub };
+    const pair = { client, hub, passed: Promise.resolve() };
     this.#streams.add(pair);
     const closed = () => {
       this.#streams.delete(pair);
@@ -87,7 +87,8 @@ export class CuttingProxy extends EventEmitter {
     hub.on("data", (bytes) => {
       const at = pair.cutInside && bytes.includes("data:") ? bytes.indexOf("data:") + 6 : -1;
       if (at < 0) {
-        for (const part of this.dribbles ? bytes.toString("latin1") : [bytes]) client.write(part, "latin1");
+        if (this.dribbles) pair.passed = pair.passed.then(() => dribble(bytes, client));
+        else client.write(bytes);
         return;
       }
       const { cutInside } = pair;
@@ -99,6 +100,13 @@ export class CuttingProxy extends EventEmitter {
       });
     });
     hub.on("end", () => client.end());
+  }
+}
+
+/** Writes each byte when the one before has left. */
+async function dribble(bytes, client) {
+  for (const byte of bytes) {
+    await new Promise((resolve) => client.write(Buffer.of(byte), resolve));
   }
 }
 

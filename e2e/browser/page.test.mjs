@@ -158,7 +158,7 @@ for (const reader of ["fetch", "eventsource"]) {
         await page.getByText("Connection lost").waitFor();
         await hub.publishAll(["one", "two"].map((data) => ({ topic: "demo", data })));
         proxy.accept();
-        await page.getByText(/^Connected again/).waitFor();
+        await page.getByText("2 events replayed, now live").waitFor();
         await hub.publish({ topic: "demo", data: "after" });
         await rowOf(page, "after");
         const events = (await tapeOf(page)).filter((text) => !text.startsWith("("));

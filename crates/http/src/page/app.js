@@ -14,6 +14,7 @@ const LIMITS = {
   foldedChars: 400, // shown before "show all"
   foldedLines: 6,
   ownIds: 2_000, // ids published here whose time and topic are remembered
+  ownTypes: 200, // types published here that an EventSource listens for
   latencies: 200, // behind the median
   replayIds: 10_000, // watched for the end of a replay
   topicLookup: 100, // newest events whose topics one poll asks for
@@ -219,6 +220,7 @@ class Subscription {
   /** Makes a native EventSource hand over this type too; fetch hands over every type anyway. */
   listenTo(type) {
     if (!this.#source || this.#listened.has(type)) return;
+    if (this.#listened.size >= LIMITS.ownTypes + this.query.types.length) return;
     this.#listened.add(type);
     const source = this.#source;
     source.addEventListener(type, (event) => {
@@ -273,7 +275,7 @@ class Subscription {
       // A hub that is full turns a poll away with an error; an EventSource it lets wait.
       if (signal.aborted || !this.query.native || error.status === undefined || !error.passes) throw error;
       this.#watcher.handleProblem(error);
-      this.#endReplay();
+      this.#replay = undefined;
       return;
     }
     this.#knowNewest(answer.events.at(-1)?.id);
@@ -327,8 +329,13 @@ class Subscription {
       if (this.#source === source) this.#source = undefined;
     });
     // Events of the types "open" and "error" may come from the hub too; those are MessageEvents.
+    let opens = 0;
     source.addEventListener("open", (event) => {
-      if (!(event instanceof MessageEvent)) this.#opened(this.lastEventId || from);
+      if (event instanceof MessageEvent) return;
+      opens += 1;
+      this.#opened(this.lastEventId || from);
+      // The browser came back by itself, so nobody asked beforehand what is newest.
+      if (opens > 1) this.#locate(signal).catch(() => (this.#replay = undefined));
     });
     source.addEventListener("error", (event) => {
       if (event instanceof MessageEvent || signal.aborted) return;
@@ -336,8 +343,8 @@ class Subscription {
         this.#enter("finished");
         return;
       }
-      this.#enter("waiting", {});
-      this.#locate(signal).catch(() => this.#endReplay());
+      this.#replay = undefined;
+      this.#enter("waiting");
     });
     const types = [...this.query.types, ...CONTROL_TYPES, ...this.#watcher.typesPublished()];
     for (const type of new Set(["message", ...types])) this.listenTo(type);
@@ -810,7 +817,7 @@ function sendsJson() {
 
 async function publishAndRemember(event) {
   const type = event.type || "message";
-  own.types.add(type);
+  if (own.types.size < LIMITS.ownTypes) own.types.add(type);
   subscription?.listenTo(type);
   const mine = { topics: [event.topic], sentAt: performance.now() };
   const id = await publish(event);
