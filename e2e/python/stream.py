@@ -28,11 +28,15 @@ class Stream:
         self.head_ms = (time.monotonic() - asked) * 1000
         assert self.response.status == 200, self.response.read()
         self.heartbeats = 0
-        self.first_line = self.line()
+        self._unread: str | None = None
+        self.first_line = self._unread = self.line()
         self.first_line_ms = (time.monotonic() - asked) * 1000
 
     def line(self) -> str:
         """The next line, without its end. Raises EOFError when the stream has ended."""
+        if self._unread is not None:
+            line, self._unread = self._unread, None
+            return line
         line = self.response.readline()
         if not line:
             raise EOFError

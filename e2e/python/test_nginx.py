@@ -202,15 +202,25 @@ def test_lines_are_published_while_the_body_is_sent(hub, start_nginx, topic):
 
 
 @pytest.mark.parametrize(("config", "status"), [(MINIMAL, 403), (HOST_PASSED_ON, 200)], ids=["default", "documented"])
-def test_browser_publishes_over_plain_http(hub, start_nginx, topic, config, status):
+def test_form_of_a_page_publishes_over_plain_http(hub, start_nginx, topic, config, status):
     proxy = start_nginx(hub, config)
-    answer = httpx.post(f"{proxy.url}/events", json={"topic": topic}, headers={"origin": proxy.url})
+    answer = httpx.post(f"{proxy.url}/events", data={"topic": topic}, headers={"origin": proxy.url})
     assert answer.status_code == status, answer.text
 
 
-def test_browser_publishes_over_https(hub, start_nginx, topic):
-    headers = {"origin": "https://app.example", "sec-fetch-site": "same-origin"}
-    answer = httpx.post(f"{start_nginx(hub, MINIMAL).url}/events", json={"topic": topic}, headers=headers)
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ({"data": {}}, {"origin": "https://app.example", "sec-fetch-site": "same-origin"}),
+        ({"json": {}}, {"origin": "https://app.example", "sec-fetch-site": "same-origin"}),
+        ({"json": {}}, {"origin": "http://app.example"}),
+    ],
+    ids=["form over https", "JSON over https", "JSON over http"],
+)
+def test_page_publishes_with_nothing_more(hub, start_nginx, topic, body, headers):
+    ((kind, fields),) = body.items()
+    fields["topic"] = topic
+    answer = httpx.post(f"{start_nginx(hub, MINIMAL).url}/events", headers=headers, **{kind: fields})
     assert answer.status_code == 200, answer.text
 
 

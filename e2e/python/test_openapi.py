@@ -92,7 +92,7 @@ def test_stats_conform(hub, api, topic):
 
 def test_documented_operations_exist_and_no_others(hub, api):
     paths = {path.format(file="app.js"): item for path, item in api["paths"].items()}
-    for path in [*paths, "/nothing", "/events/", "/ui/", "/ui/nothing.js", "/health", "/tickets"]:
+    for path in [*paths, "/nothing", "/events/", "/ui/", "/ui/nothing.js", "/ui/%ff", "/health", "/tickets"]:
         for method in METHODS:
             documented = method.lower() in paths.get(path, {})
             with hub.client.stream(method, path) as answer:
@@ -140,7 +140,7 @@ PUBLISHES = [
     ("no body", {}, 415, "unsupported-media-type", {}),
     ("plain text", {"content": b"hello", "headers": {"content-type": "text/plain"}}, 415, "unsupported-media-type", {}),
     ("a file", {"files": {"topic": b"hello"}}, 415, "unsupported-media-type", {}),
-    ("a bad line", {"content": b'{"topic":"problems"}\n{"topic":"problems"}\n{"topic":\n', "headers": NDJSON}, 400, "invalid-json", {"line": 3, "published": 2}),
+    ("a bad line", {"content": b'{"topic":"problems"}\n{"topic":"problems"}\n{"topic":\n', "headers": NDJSON}, 400, "invalid-json", {"line": 3, "published": 0}),
     ("a bad field in a line", {"content": b'{"topic":"problems","nope":1}\n', "headers": NDJSON}, 400, "unknown-field", {"line": 1, "field": "nope", "published": 0}),
     ("an unknown form field", {"content": b"topic=problems&nope=1", "headers": FORM}, 400, "unknown-field", {"field": "nope"}),
     ("a form without topic", {"content": b"data=1", "headers": FORM}, 400, "missing-topic", {"field": "topic"}),
@@ -204,6 +204,20 @@ def test_bad_subscription_is_told_what_is_wrong(hub, api, query, accept, status,
     check_problem(hub.client.get(f"/events?{query}", headers=headers), api, status, slug, members)
 
 
+def test_bad_line_of_a_pipe_is_told_with_what_was_published(hub, api, topic):
+    line = b'{"topic":"%s"}\n' % topic.encode()
+    with Stream(hub.port, topic=topic) as stream:
+        received = []
+
+        def lines():
+            yield line * 2
+            received.extend(stream.event().id for _ in range(2))
+            yield b"{\n"
+
+        answer = hub.client.post("/events", content=lines(), headers=NDJSON)
+    check_problem(answer, api, 400, "invalid-json", {"line": 3, "published": 2, "lastEventId": received[-1]})
+
+
 def test_full_hub_turns_polls_away_with_a_problem(start_hub, api):
     full = start_hub("--max-connections", "1")
     with Stream(full.port, topic="a"):
@@ -216,7 +230,7 @@ def test_full_hub_ends_streams_politely_and_takes_publishes(start_hub):
     full = start_hub("--max-connections", "1", "--retry", "2s")
     with Stream(full.port, topic="a") as served:
         with Stream(full.port, topic="a") as turned_away:
-            assert int(turned_away.first_line.removeprefix("retry: ")) > 2000
+            assert int(turned_away.line().removeprefix("retry: ")) > 2000
             with pytest.raises(EOFError):
                 turned_away.event()
         published = full.publish("a", "still taken")
