@@ -1,0 +1,125 @@
+//! `GET /metrics`: what the hub counts, for Prometheus. Never labelled by topic or user.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use tidings::{Figures, HistogramFigures, Hub};
+
+use crate::router::App;
+
+pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(HubCollector(app.hub().clone())));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("a string takes everything");
+    // The same text is valid in both formats; a scraper is told the one it asked for.
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = if accept.contains("application/openmetrics-text") {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], text).into_response()
+}
+
+#[derive(Debug)]
+struct HubCollector(Hub);
+
+impl Collector for HubCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = self.0.figures();
+        encode_totals(&mut encoder, &figures)?;
+        encode_families(&mut encoder, &figures)?;
+        let bounds = self.0.bounds();
+        let kept = (bounds.next - bounds.oldest) as i64;
+        gauge(&mut encoder, "tidings_log_events", "Events kept in the log", kept)?;
+        histogram(
+            &mut encoder,
+            "tidings_delivery_latency",
+            "From publish to the transport, for live events",
+            &figures.delivery_latency,
+        )?;
+        histogram(
+            &mut encoder,
+            "tidings_connection_duration",
+            "How long subscriptions lasted",
+            &figures.connection_duration,
+        )
+    }
+}
+
+fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+    gauge(
+        encoder,
+        "tidings_active_connections",
+        "Subscriptions open now",
+        figures.subscribers as i64,
+    )?;
+    for (name, help, total) in [
+        ("tidings_connections", "Subscriptions opened", figures.subscribed),
+        ("tidings_reconnects", "Subscriptions opened with an id to resume after", figures.resumed),
+        ("tidings_turned_away", "Subscriptions refused for the limit", figures.turned_away),
+        ("tidings_events_published", "Events published", figures.published),
+        ("tidings_published_bytes", "Bytes of data published", figures.published_bytes),
+        ("tidings_publish_failures", "Events the log did not take", figures.publish_failed),
+        ("tidings_events_delivered", "Events delivered, replayed ones included", figures.delivered),
+        ("tidings_delivered_bytes", "Bytes delivered", figures.delivered_bytes),
+        ("tidings_events_replayed", "Events delivered from what is kept", figures.replayed),
+        ("tidings_lagged", "Subscribers that fell behind what is kept", figures.lagged),
+    ] {
+        let metric = ConstCounter::new(total);
+        metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+    }
+    Ok(())
+}
+
+fn encode_families(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+    let ended = figures.ended.iter().map(|(reason, total)| (reason.as_str(), *total));
+    family(encoder, "tidings_connections_closed", "Subscriptions ended, by reason", ended)?;
+    let gaps = figures.gaps.iter().map(|(reason, total)| (reason.as_str(), *total));
+    family(encoder, "tidings_gaps", "Gaps announced, by reason", gaps)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+    let metric = ConstGauge::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn family<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    totals: impl Iterator<Item = (&'a str, u64)>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (reason, total) in totals {
+        let labels = [("reason", reason)];
+        ConstCounter::new(total).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    figures: &HistogramFigures,
+) -> fmt::Result {
+    let mut buckets = figures.buckets.clone();
+    // The largest number stands for +Inf.
+    buckets.push((f64::MAX, figures.over));
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    let unit = Some(&Unit::Seconds);
+    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+    metric.encode_histogram::<NoLabelSet>(figures.sum_seconds, count, &buckets, None)
+}

@@ -1,0 +1,171 @@
+//! A body of one event a line, of any length.
+//!
+//! Lines are published in batches, each as a whole. A body that says it is at most
+//! [`BATCH_BYTES_MAX`] long is one batch, so it is published as a whole or not at all. Of any other
+//! body a batch ends when it is full or when the body pauses, so that a pipe that trickles is
+//! published as it comes. The next part of the body is read when the last batch is in the log:
+//! that is the back-pressure.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tidings::{Position, Published, Record};
+
+use crate::problem::{Kind, Problem};
+use crate::publish::broken_body;
+use crate::record_input::event_from_json;
+use crate::router::App;
+
+/// Publishes the body of `request`; answers the ids in order.
+pub(crate) async fn publish(app: &App, request: Request) -> Result<Vec<Published>, Problem> {
+    let mut stream = LineStream::new(app, request.into_body());
+    match stream.publish_all().await {
+        Ok(()) => Ok(stream.published),
+        Err(problem) => {
+            let count = stream.published.iter().map(|range| range.count()).sum();
+            let last = stream.published.last().and_then(|range| last_id(*range));
+            Err(problem.published(count, last))
+        }
+    }
+}
+
+struct LineStream<'a> {
+    app: &'a App,
+    body: Body,
+    /// A batch may end where the body pauses.
+    may_pause: bool,
+    /// What has arrived and is not a whole line yet; searched up to `searched`.
+    rest: BytesMut,
+    searched: usize,
+    line: u64,
+    batch: Vec<Record>,
+    batch_bytes: usize,
+    published: Vec<Published>,
+}
+
+/// What the body has next.
+enum Next {
+    Bytes(Bytes),
+    Pause,
+    End,
+}
+
+impl<'a> LineStream<'a> {
+    fn new(app: &'a App, body: Body) -> Self {
+        let known = http_body::Body::size_hint(&body).upper();
+        Self {
+            app,
+            body,
+            may_pause: known.is_none_or(|bytes| bytes > BATCH_BYTES_MAX as u64),
+            rest: BytesMut::new(),
+            searched: 0,
+            line: 0,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            published: Vec::new(),
+        }
+    }
+
+    async fn publish_all(&mut self) -> Result<(), Problem> {
+        loop {
+            match self.next().await? {
+                Next::Bytes(bytes) => {
+                    self.rest.extend_from_slice(&bytes);
+                    self.take_lines().await?;
+                }
+                Next::Pause => self.flush().await?,
+                Next::End => {
+                    let last = self.rest.split().freeze();
+                    self.take_line(&last)?;
+                    return self.flush().await;
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Next, Problem> {
+        let may_pause = self.may_pause && !self.batch.is_empty();
+        let mut frame = pin!(self.body.frame());
+        let frame = poll_fn(|cx| match Pin::new(&mut frame).poll(cx) {
+            Poll::Pending if may_pause => Poll::Ready(None),
+            polled => polled.map(Some),
+        });
+        match frame.await {
+            None => Ok(Next::Pause),
+            Some(None) => Ok(Next::End),
+            Some(Some(Ok(frame))) => Ok(Next::Bytes(frame.into_data().unwrap_or_default())),
+            Some(Some(Err(_))) => Err(broken_body()),
+        }
+    }
+
+    async fn take_lines(&mut self) -> Result<(), Problem> {
+        while let Some(end) = memchr::memchr(b'\n', &self.rest[self.searched..]) {
+            let line = self.rest.split_to(self.searched + end).freeze();
+            self.rest.advance(1);
+            self.searched = 0;
+            self.take_line(&line)?;
+            if self.batch.len() >= BATCH_EVENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+                self.flush().await?;
+            }
+        }
+        self.searched = self.rest.len();
+        self.check_line_length(self.rest.len(), self.line + 1)
+    }
+
+    fn take_line(&mut self, line: &[u8]) -> Result<(), Problem> {
+        self.line += 1;
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        self.check_line_length(line.len(), self.line)?;
+        let record = event_from_json(line, self.app.record_limits())
+            .map_err(|problem| problem.at(&format!("Line {}", self.line)).line(self.line))?;
+        self.batch_bytes += line.len();
+        self.batch.push(record);
+        Ok(())
+    }
+
+    fn check_line_length(&self, bytes: usize, line: u64) -> Result<(), Problem> {
+        let event_bytes_max = self.app.record_limits().event_bytes_max;
+        let line_bytes_max = event_bytes_max * ESCAPED_BYTES_MAX + FIELDS_BYTES_MAX;
+        if bytes <= line_bytes_max {
+            return Ok(());
+        }
+        let detail = format!(
+            "Line {line} has more than {line_bytes_max} bytes, which no event has whose data is \
+             within max_event_bytes ({event_bytes_max}). Each line is one event."
+        );
+        Err(Problem::new(Kind::EventTooLarge, detail).line(line))
+    }
+
+    async fn flush(&mut self) -> Result<(), Problem> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.batch_bytes = 0;
+        let published = self.app.hub().publish(std::mem::take(&mut self.batch)).await?;
+        match self.published.last().and_then(|last| last.joined(published)) {
+            Some(joined) => *self.published.last_mut().expect("it has a last") = joined,
+            None => self.published.push(published),
+        }
+        Ok(())
+    }
+}
+
+fn last_id(range: Published) -> Option<Position> {
+    range.ids().last()
+}
+
+/// Events in one batch at most.
+const BATCH_EVENTS_MAX: usize = 1_024;
+/// Bytes of lines after which a batch ends.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Bytes that JSON may need for one byte of data: `\u0000`.
+const ESCAPED_BYTES_MAX: usize = 6;
+/// Bytes that the other fields of an event may need.
+const FIELDS_BYTES_MAX: usize = 512 << 10;

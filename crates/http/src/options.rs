@@ -1,0 +1,40 @@
+//! What the HTTP surface can be told.
+
+use std::time::Duration;
+
+/// How a hub is served over HTTP, and the bounds of what it takes in.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Origins whose pages may read streams and publish, such as `https://app.example`; `*` alone
+    /// stands for all, then without credentials. Default none.
+    pub cors_origins: Vec<String>,
+    /// Bytes of a JSON or form body. Does not apply to NDJSON, which is streamed. Default 16 MiB.
+    pub body_bytes_max: usize,
+    /// Topics of one event. Default 64.
+    pub topics_max: usize,
+    /// Selectors of one subscription. Default 100.
+    pub selectors_max: usize,
+    /// How long ending streams is spread over at shutdown. Default 5 s.
+    pub drain: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            cors_origins: Vec::new(),
+            body_bytes_max: 16 << 20,
+            topics_max: 64,
+            selectors_max: 100,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The longest time a poll may ask to wait.
+pub(crate) const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a poll waits unless it says otherwise.
+pub(crate) const POLL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// The most events that `last` may ask for.
+pub(crate) const LAST_MAX: u32 = 100_000;
+/// The longest reconnection time an event may give.
+pub(crate) const RETRY_MS_MAX: u64 = 24 * 60 * 60 * 1000;

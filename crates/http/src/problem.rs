@@ -1,0 +1,220 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tidings::{Position, PublishError};
+
+/// What went wrong: gives the `type`, the `title` and the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    MissingTopic,
+    InvalidTopic,
+    InvalidSelector,
+    InvalidEventType,
+    InvalidParameter,
+    InvalidJson,
+    InvalidField,
+    UnknownField,
+    CrossSite,
+    NotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    EventTooLarge,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    TooManyConnections,
+    ShuttingDown,
+    LogUnavailable,
+}
+
+impl Kind {
+    /// The last part of the `type`, the title, and the status.
+    fn describe(self) -> (&'static str, &'static str, StatusCode) {
+        use StatusCode as S;
+        match self {
+            Self::MissingTopic => ("missing-topic", "No topic is given", S::BAD_REQUEST),
+            Self::InvalidTopic => ("invalid-topic", "A topic is not valid", S::BAD_REQUEST),
+            Self::InvalidSelector => {
+                ("invalid-selector", "A topic selector is not valid", S::BAD_REQUEST)
+            }
+            Self::InvalidEventType => {
+                ("invalid-event-type", "An event type is not valid", S::BAD_REQUEST)
+            }
+            Self::InvalidParameter => {
+                ("invalid-parameter", "A query parameter is not valid", S::BAD_REQUEST)
+            }
+            Self::InvalidJson => {
+                ("invalid-json", "The body is not what it should be", S::BAD_REQUEST)
+            }
+            Self::InvalidField => {
+                ("invalid-field", "A field of an event is not valid", S::BAD_REQUEST)
+            }
+            Self::UnknownField => {
+                ("unknown-field", "An event has a field that is not known", S::BAD_REQUEST)
+            }
+            Self::CrossSite => {
+                ("cross-site", "A page of another site may not publish here", S::FORBIDDEN)
+            }
+            Self::NotFound => ("not-found", "There is nothing at this path", S::NOT_FOUND),
+            Self::MethodNotAllowed => {
+                ("method-not-allowed", "The path does not know this method", S::METHOD_NOT_ALLOWED)
+            }
+            Self::NotAcceptable => {
+                ("not-acceptable", "The hub has no answer of this media type", S::NOT_ACCEPTABLE)
+            }
+            Self::EventTooLarge => {
+                ("event-too-large", "An event is too large", S::PAYLOAD_TOO_LARGE)
+            }
+            Self::BodyTooLarge => ("body-too-large", "The body is too large", S::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                "The body is of a media type that is not taken",
+                S::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::TooManyConnections => {
+                ("too-many-connections", "Too many connections are open", S::SERVICE_UNAVAILABLE)
+            }
+            Self::ShuttingDown => {
+                ("shutting-down", "The hub is shutting down", S::SERVICE_UNAVAILABLE)
+            }
+            Self::LogUnavailable => {
+                ("log-unavailable", "The log cannot be written now", S::SERVICE_UNAVAILABLE)
+            }
+        }
+    }
+}
+
+/// An error on its way to the client. The request id is added by the outermost layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    field: Option<String>,
+    line: Option<u64>,
+    /// How much of a streamed body was published before, and its last id.
+    published: Option<(u64, Option<Position>)>,
+    retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    /// `detail` is a sentence that says what to do.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { kind, detail, field: None, line: None, published: None, retry_after_s: None }
+    }
+
+    pub(crate) fn field(mut self, name: impl Into<String>) -> Self {
+        self.field = Some(name.into());
+        self
+    }
+
+    pub(crate) fn line(mut self, line: u64) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    pub(crate) fn published(mut self, count: u64, last: Option<Position>) -> Self {
+        self.published = Some((count, last));
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Adds where in the body the fault lies.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.detail = format!("{place}: {}", self.detail);
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Its JSON, for the request `instance`.
+    pub(crate) fn to_json(&self, instance: &str) -> String {
+        let (slug, title, status) = self.kind.describe();
+        let body = Json {
+            r#type: format!("urn:tidings:problem:{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            instance,
+            field: self.field.as_deref(),
+            line: self.line,
+            published: self.published.map(|(count, _)| count),
+            last_event_id: self.published.and_then(|(_, last)| last).map(|id| id.to_string()),
+        };
+        serde_json::to_string(&body).expect("a problem is plain JSON")
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Json<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_event_id: Option<String>,
+}
+
+impl IntoResponse for Problem {
+    /// Leaves the body to the layer that knows the request id.
+    fn into_response(self) -> Response {
+        let mut response = self.kind.describe().2.into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::EventTooLarge { bytes, event_bytes_max, .. } => {
+                event_too_large(bytes, event_bytes_max)
+            }
+            PublishError::Log(reason) => Self::new(
+                Kind::LogUnavailable,
+                format!("Nothing was published; try again after a while. {reason}."),
+            )
+            .retry_after(1),
+            PublishError::Closed => {
+                Self::new(Kind::ShuttingDown, "Publish to another node, or try again.")
+                    .retry_after(1)
+            }
+        }
+    }
+}
+
+/// The data of one event is over the limit.
+pub(crate) fn event_too_large(bytes: usize, event_bytes_max: usize) -> Problem {
+    let detail = format!(
+        "The data has {bytes} bytes, and at most {event_bytes_max} are taken: publish a reference \
+         to it, split it, or raise max_event_bytes."
+    );
+    Problem::new(Kind::EventTooLarge, detail).field("data")
+}

@@ -1,0 +1,161 @@
+//! `POST /events`.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::{BodyExt, Limited};
+use tidings::{Position, Published};
+
+use crate::cors::is_listed;
+use crate::ndjson;
+use crate::problem::{Kind, Problem};
+use crate::record_input::{event_from_form, from_json};
+use crate::router::App;
+
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
+    match answer(&app, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
+    let media_type = media_type(request.headers());
+    refuse_cross_site(request.headers(), &media_type, &app.options().cors_origins)?;
+    match media_type.as_str() {
+        "application/json" => {
+            let body = whole(request.into_body(), app.options().body_bytes_max).await?;
+            let (records, several) = from_json(&body, app.record_limits())?;
+            let published = app.hub().publish(records).await?;
+            Ok(if several { ids(vec![published]) } else { id(published) })
+        }
+        "application/x-www-form-urlencoded" => {
+            let body = whole(request.into_body(), app.options().body_bytes_max).await?;
+            let record = event_from_form(&body, app.record_limits())?;
+            Ok(id(app.hub().publish(vec![record]).await?))
+        }
+        "application/x-ndjson" => Ok(ids(ndjson::publish(app, request).await?)),
+        _ => Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "Send application/json, application/x-ndjson or application/x-www-form-urlencoded, \
+             and say so in Content-Type.",
+        )),
+    }
+}
+
+/// The media type without parameters, in lower case.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Refuses what a page of another site makes a browser send without asking first.
+///
+/// Browsers say where a request comes from in `Sec-Fetch-Site`; where they do not, only a form can
+/// come without a CORS preflight, and its `Origin` is held against `Host`.
+fn refuse_cross_site(
+    headers: &HeaderMap,
+    media_type: &str,
+    cors_origins: &[String],
+) -> Result<(), Problem> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = header(ORIGIN.as_str());
+    let is_foreign = match header("sec-fetch-site") {
+        Some(site) => matches!(site, "cross-site" | "same-site"),
+        None => {
+            let authority = origin.and_then(|origin| origin.split_once("://")).map(|(_, it)| it);
+            media_type == "application/x-www-form-urlencoded"
+                && origin.is_some()
+                && authority != header(HOST.as_str())
+        }
+    };
+    if is_foreign && !origin.is_some_and(|origin| is_listed(cors_origins, origin)) {
+        let detail = "Add the page's origin to cors_origins, or publish from a backend.";
+        return Err(Problem::new(Kind::CrossSite, detail));
+    }
+    Ok(())
+}
+
+async fn whole(body: Body, body_bytes_max: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, body_bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
+            Kind::BodyTooLarge,
+            format!(
+                "At most {body_bytes_max} bytes are taken at once: send several requests, or \
+                 application/x-ndjson, which is streamed."
+            ),
+        )),
+        Err(_) => Err(broken_body()),
+    }
+}
+
+/// The connection ended, or broke the rules of HTTP, within the body.
+pub(crate) fn broken_body() -> Problem {
+    Problem::new(Kind::InvalidJson, "Send the whole body: it ended early.")
+}
+
+fn id(published: Published) -> Response {
+    let id = published.ids().next().map(|id| id.to_string()).unwrap_or_default();
+    json(format!(r#"{{"id":"{id}"}}"#).into())
+}
+
+/// Writes the ids out as the client reads them: there may be millions.
+fn ids(ranges: Vec<Published>) -> Response {
+    let ids = ranges.into_iter().flat_map(Published::ids).peekable();
+    json(Body::new(IdsBody { ids, state: IdsState::Head }))
+}
+
+fn json(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+struct IdsBody<I: Iterator<Item = Position>> {
+    ids: std::iter::Peekable<I>,
+    state: IdsState,
+}
+
+enum IdsState {
+    Head,
+    Items,
+    Done,
+}
+
+impl<I: Iterator<Item = Position> + Unpin> http_body::Body for IdsBody<I> {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let mut piece = BytesMut::new();
+        match self.state {
+            IdsState::Head => piece.extend_from_slice(br#"{"ids":["#),
+            IdsState::Items => {}
+            IdsState::Done => return std::task::Poll::Ready(None),
+        }
+        self.state = IdsState::Items;
+        while piece.remaining() < IDS_PIECE_BYTES {
+            let Some(id) = self.ids.next() else {
+                self.state = IdsState::Done;
+                break;
+            };
+            let comma = if self.ids.peek().is_some() { "," } else { "" };
+            piece.extend_from_slice(format!("\"{id}\"{comma}").as_bytes());
+        }
+        if matches!(self.state, IdsState::Done) {
+            piece.extend_from_slice(b"]}");
+        }
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(piece.freeze()))))
+    }
+}
+
+/// How much of a long list of ids is written at once.
+const IDS_PIECE_BYTES: usize = 16 << 10;

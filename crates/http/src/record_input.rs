@@ -1,0 +1,264 @@
+//! Events as publishers write them: checked here once, so that what leaves is a [`Record`].
+
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use tidings::{EventType, Record, Topic};
+
+use crate::options::RETRY_MS_MAX;
+use crate::problem::{Kind, Problem, event_too_large};
+use crate::query::{pairs, text};
+
+/// The bounds of one event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordLimits {
+    pub(crate) topics_max: usize,
+    pub(crate) event_bytes_max: usize,
+}
+
+/// Reads a JSON body: one event, or an array of at least one. The flag says which it was.
+pub(crate) fn from_json(body: &[u8], limits: RecordLimits) -> Result<(Vec<Record>, bool), Problem> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
+        return Ok((vec![event_from_json(body, limits)?], false));
+    }
+    let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    if events.is_empty() {
+        return Err(Problem::new(Kind::InvalidJson, "Send an array of at least one event."));
+    }
+    let read = |(place, event): (usize, &&RawValue)| {
+        event_from_json(event.get().as_bytes(), limits)
+            .map_err(|problem| problem.at(&format!("Event {} of the array", place + 1)))
+    };
+    let records = events.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    Ok((records, true))
+}
+
+/// Reads one event that is a JSON object.
+pub(crate) fn event_from_json(json: &[u8], limits: RecordLimits) -> Result<Record, Problem> {
+    let Fields(fields) = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
+    let mut draft = Draft::default();
+    for (name, value) in fields {
+        match name.as_str() {
+            "topic" => draft.set_topics(topics_from_json(value)?, limits)?,
+            "event" => draft.set_event_type(&string(value, "event", "a string")?)?,
+            "data" => draft.set_data(data_from_json(value)?, limits)?,
+            "retry" => draft.set_retry(value.get())?,
+            "private" => {
+                let private = serde_json::from_str(value.get());
+                draft.set_private(private.map_err(|_| invalid("private", "true or false"))?)?;
+            }
+            _ => return Err(unknown_field(&name)),
+        }
+    }
+    draft.finish()
+}
+
+/// Reads one event that is an HTML form.
+pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Record, Problem> {
+    let mut draft = Draft::default();
+    let mut topics = Vec::new();
+    for (name, value) in pairs(body) {
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let value = text(value).map_err(|_| invalid(&name, "UTF-8"))?;
+        match name.as_str() {
+            "topic" => topics.push(value),
+            "event" => draft.set_event_type(&value)?,
+            "data" => draft.set_data(value, limits)?,
+            "retry" => draft.set_retry(&value)?,
+            "private" => draft.set_private(match value.as_str() {
+                "true" | "on" | "1" => true,
+                "false" | "off" | "0" => false,
+                _ => return Err(invalid("private", "true or false")),
+            })?,
+            _ => return Err(unknown_field(&name)),
+        }
+    }
+    if !topics.is_empty() {
+        draft.set_topics(topics, limits)?;
+    }
+    draft.finish()
+}
+
+/// An event of which some fields have been read.
+#[derive(Default)]
+struct Draft {
+    topics: Option<Box<[Topic]>>,
+    event_type: Option<EventType>,
+    data: Option<String>,
+    retry_ms: Option<u64>,
+    private: Option<bool>,
+}
+
+impl Draft {
+    fn set_topics(&mut self, texts: Vec<String>, limits: RecordLimits) -> Result<(), Problem> {
+        if texts.is_empty() {
+            return Err(missing_topic());
+        }
+        if texts.len() > limits.topics_max {
+            let most = format!("at most {} topics", limits.topics_max);
+            return Err(invalid("topic", &most));
+        }
+        let mut topics: Vec<Topic> = Vec::with_capacity(texts.len());
+        for text in &texts {
+            let topic = Topic::parse(text).map_err(|error| {
+                Problem::new(Kind::InvalidTopic, sentence(&error)).field("topic")
+            })?;
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+        once(&mut self.topics, topics.into(), "topic")
+    }
+
+    fn set_event_type(&mut self, text: &str) -> Result<(), Problem> {
+        let event_type = EventType::parse_published(text).map_err(|error| {
+            Problem::new(Kind::InvalidEventType, sentence(&error)).field("event")
+        })?;
+        once(&mut self.event_type, event_type, "event")
+    }
+
+    fn set_data(&mut self, data: String, limits: RecordLimits) -> Result<(), Problem> {
+        if data.len() > limits.event_bytes_max {
+            return Err(event_too_large(data.len(), limits.event_bytes_max));
+        }
+        once(&mut self.data, data, "data")
+    }
+
+    fn set_retry(&mut self, text: &str) -> Result<(), Problem> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let retry_ms = digits.then(|| text.parse().ok()).flatten();
+        let Some(retry_ms) = retry_ms.filter(|&retry_ms| retry_ms <= RETRY_MS_MAX) else {
+            let range = format!("a whole number of milliseconds from 0 to {RETRY_MS_MAX}");
+            return Err(invalid("retry", &range));
+        };
+        once(&mut self.retry_ms, retry_ms, "retry")
+    }
+
+    fn set_private(&mut self, private: bool) -> Result<(), Problem> {
+        once(&mut self.private, private, "private")
+    }
+
+    fn finish(self) -> Result<Record, Problem> {
+        Ok(Record {
+            topics: self.topics.ok_or_else(missing_topic)?,
+            event_type: self.event_type,
+            private: self.private.unwrap_or(false),
+            data: self.data.unwrap_or_default().into(),
+            retry_ms: self.retry_ms,
+        })
+    }
+}
+
+fn once<T>(place: &mut Option<T>, value: T, field: &str) -> Result<(), Problem> {
+    if place.replace(value).is_some() {
+        let detail = format!("Give {field} once.");
+        return Err(Problem::new(Kind::InvalidField, detail).field(field));
+    }
+    Ok(())
+}
+
+fn topics_from_json(value: &RawValue) -> Result<Vec<String>, Problem> {
+    const EXPECTED: &str = "a string or an array of strings";
+    if value.get().starts_with('[') {
+        serde_json::from_str(value.get()).map_err(|_| invalid("topic", EXPECTED))
+    } else {
+        Ok(vec![string(value, "topic", EXPECTED)?])
+    }
+}
+
+/// A string as it is, `null` as the empty string, any other value as compact JSON.
+fn data_from_json(value: &RawValue) -> Result<String, Problem> {
+    match value.get().as_bytes()[0] {
+        b'"' => string(value, "data", "JSON whose strings are whole Unicode"),
+        b'n' => Ok(String::new()),
+        _ => Ok(compact(value.get())),
+    }
+}
+
+fn string(value: &RawValue, field: &str, expected: &str) -> Result<String, Problem> {
+    serde_json::from_str(value.get()).map_err(|_| invalid(field, expected))
+}
+
+/// Leaves out the white space between the tokens of valid JSON and changes nothing else: numbers,
+/// escapes, the order of members and repeated ones stay as they were.
+fn compact(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in json.chars() {
+        if in_string || !matches!(character, ' ' | '\t' | '\n' | '\r') {
+            out.push(character);
+        }
+        match character {
+            '"' if !escaped => in_string = !in_string,
+            _ => {}
+        }
+        escaped = in_string && character == '\\' && !escaped;
+    }
+    out
+}
+
+fn missing_topic() -> Problem {
+    let detail = "Name the topic, or an array of topics, that the event is published under.";
+    Problem::new(Kind::MissingTopic, detail).field("topic")
+}
+
+fn unknown_field(name: &str) -> Problem {
+    let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
+    let detail = match name {
+        "key" | "final" => format!("{shown} is not supported by this version: leave it out."),
+        _ => "The fields are topic, event, data, retry and private: correct it or leave it out."
+            .to_owned(),
+    };
+    Problem::new(Kind::UnknownField, detail).field(shown)
+}
+
+fn invalid(field: &str, expected: &str) -> Problem {
+    let shown: String = field.chars().take(SHOWN_CHARS_MAX).collect();
+    Problem::new(Kind::InvalidField, format!("Give {expected}.")).field(shown)
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::new(Kind::InvalidJson, format!("Send an event as a JSON object: {error}."))
+}
+
+/// An error of the core as a sentence.
+fn sentence(error: &impl fmt::Display) -> String {
+    let text = error.to_string();
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), characters.as_str())
+}
+
+/// The members of a JSON object, in order, repeated ones included.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with the fields of an event")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// How much of a hostile name is repeated.
+const SHOWN_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

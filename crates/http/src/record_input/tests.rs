@@ -1,0 +1,111 @@
+use super::*;
+
+const LIMITS: RecordLimits = RecordLimits { topics_max: 3, event_bytes_max: 100 };
+
+/// What became of an event: its topics, type, data, retry and private, or what is wrong with it.
+fn show(outcome: Result<Record, Problem>) -> String {
+    match outcome {
+        Ok(record) => {
+            let topics: Vec<&str> = record.topics.iter().map(Topic::as_str).collect();
+            let event_type = record.event_type.as_ref().map_or("-", EventType::as_str);
+            let Record { data, retry_ms, private, .. } = &record;
+            format!("{topics:?} {event_type} {data:?} {retry_ms:?} {private}")
+        }
+        Err(problem) => {
+            let json: serde_json::Value = serde_json::from_str(&problem.to_json("x")).unwrap();
+            format!("{:?} {}", problem.kind(), json["field"].as_str().unwrap_or("-"))
+        }
+    }
+}
+
+fn check_json(json: &str, expected: &str) {
+    assert_eq!(show(event_from_json(json.as_bytes(), LIMITS)), expected, "{json}");
+}
+
+fn check_form(form: &str, expected: &str) {
+    assert_eq!(show(event_from_form(form.as_bytes(), LIMITS)), expected, "{form}");
+}
+
+#[test]
+fn every_field_is_read() {
+    check_json(
+        r#"{"topic":["a","b","a"],"event":"x","data":"y","retry":5,"private":true}"#,
+        r#"["a", "b"] x "y" Some(5) true"#,
+    );
+    check_json(r#" {"topic":"a"} "#, r#"["a"] - "" None false"#);
+    check_form(
+        "topic=a&topic=b&event=x&data=1%0A2&retry=5&private=on",
+        r#"["a", "b"] x "1\n2" Some(5) true"#,
+    );
+    check_form("topic=a", r#"["a"] - "" None false"#);
+}
+
+#[test]
+fn data_keeps_its_meaning() {
+    for (data, expected) in [
+        (r#""a b""#, "a b"),
+        (r#""\u00fc\n""#, "ü\n"),
+        ("null", ""),
+        ("1.50", "1.50"),
+        ("1e400", "1e400"),
+        ("true", "true"),
+        ("[ 1,\n 2 ]", "[1,2]"),
+        (r#"{ "b" : "x  y" , "a" : "\" \\" , "b" : 1 }"#, r#"{"b":"x  y","a":"\" \\","b":1}"#),
+    ] {
+        let record =
+            event_from_json(format!(r#"{{"topic":"a","data":{data}}}"#).as_bytes(), LIMITS);
+        assert_eq!(&*record.unwrap().data, expected);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    check_json("{}", "MissingTopic topic");
+    check_json(r#"{"topic":[]}"#, "MissingTopic topic");
+    check_json(r#"{"topic":7}"#, "InvalidField topic");
+    check_json(r#"{"topic":["a",7]}"#, "InvalidField topic");
+    check_json(r#"{"topic":["a","b","c","d"]}"#, "InvalidField topic");
+    check_json(r#"{"topic":""}"#, "InvalidTopic topic");
+    check_json(r#"{"topic":"*"}"#, "InvalidTopic topic");
+    check_json(r#"{"topic":"a\nb"}"#, "InvalidTopic topic");
+    check_json(r#"{"topic":"a","event":"tidings.gap"}"#, "InvalidEventType event");
+    check_json(r#"{"topic":"a","event":"x\ndata: y"}"#, "InvalidEventType event");
+    check_json(r#"{"topic":"a","event":null}"#, "InvalidField event");
+    check_json(r#"{"topic":"a","retry":-1}"#, "InvalidField retry");
+    check_json(r#"{"topic":"a","retry":1.5}"#, "InvalidField retry");
+    check_json(r#"{"topic":"a","retry":"5"}"#, "InvalidField retry");
+    check_json(r#"{"topic":"a","retry":86400001}"#, "InvalidField retry");
+    check_json(r#"{"topic":"a","private":"yes"}"#, "InvalidField private");
+    check_json(r#"{"topic":"a","data":"\ud800"}"#, "InvalidField data");
+    check_json(r#"{"topic":"a","topic":"b"}"#, "InvalidField topic");
+    check_json(r#"{"topic":"a","tpoic":"b"}"#, "UnknownField tpoic");
+    check_json(r#"{"topic":"a","key":"b"}"#, "UnknownField key");
+    check_json(&format!(r#"{{"topic":"a","data":"{}"}}"#, "x".repeat(101)), "EventTooLarge data");
+    check_json(r#"{"topic":"a""#, "InvalidJson -");
+    check_json("\"a\"", "InvalidJson -");
+    check_json("", "InvalidJson -");
+    check_form("", "MissingTopic topic");
+    check_form("topic=a&data=1&data=2", "InvalidField data");
+    check_form("topic=a&data=%ff", "InvalidField data");
+    check_form("topic=a&private=maybe", "InvalidField private");
+    check_form("topic=a&x=1", "UnknownField x");
+}
+
+#[test]
+fn deep_nesting_is_only_text() {
+    let limits = RecordLimits { event_bytes_max: 1 << 20, ..LIMITS };
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let record = event_from_json(format!(r#"{{"topic":"a","data":{deep}}}"#).as_bytes(), limits);
+    assert_eq!(record.unwrap().data.len(), deep.len());
+}
+
+#[test]
+fn an_array_names_the_event_at_fault() {
+    let (records, several) = from_json(br#" [{"topic":"a"}] "#, LIMITS).unwrap();
+    assert!(records.len() == 1 && several);
+    let problem = from_json(br#"[{"topic":"a"},{"topic":"a","x":1}]"#, LIMITS).unwrap_err();
+    assert_eq!(problem.kind(), Kind::UnknownField);
+    assert!(problem.detail().starts_with("Event 2 of the array: "));
+    assert_eq!(from_json(b"[]", LIMITS).unwrap_err().kind(), Kind::InvalidJson);
+    assert_eq!(from_json(b"[{}", LIMITS).unwrap_err().kind(), Kind::InvalidJson);
+}

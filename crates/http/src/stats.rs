@@ -1,0 +1,68 @@
+//! `GET /stats`: the hub's own figures as an event stream, one event a second.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::Frame;
+use tidings::Hub;
+use tidings_sse::EventFields;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::router::App;
+use crate::subscribe::{event_stream, turned_away};
+
+pub(crate) async fn stats(State(app): State<App>) -> Response {
+    if app.hub().is_shutting_down() {
+        return turned_away(&app);
+    }
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    event_stream(Body::new(StatsBody { hub: app.hub().clone(), ticks }))
+}
+
+/// Ends when the hub shuts down.
+struct StatsBody {
+    hub: Hub,
+    ticks: Interval,
+}
+
+impl http_body::Body for StatsBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.ticks.poll_tick(cx));
+        let open = !self.hub.is_shutting_down();
+        Poll::Ready(open.then(|| Ok(Frame::data(encode(&self.hub)))))
+    }
+}
+
+fn encode(hub: &Hub) -> Bytes {
+    let figures = hub.figures();
+    let data = serde_json::json!({
+        "subscribers": figures.subscribers,
+        "published": figures.published,
+        "delivered": figures.delivered,
+        "bytes": figures.delivered_bytes,
+        "turnedAway": figures.turned_away,
+        "uptimeMs": hub.uptime().as_millis() as u64,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let data = &data.to_string();
+    let fields = EventFields { event: Some("stats"), data, ..EventFields::default() };
+    let mut out = Vec::new();
+    fields.encode(&mut out).expect("the type is fixed");
+    out.into()
+}
+
+/// Often enough for a chart that lives.
+const INTERVAL: Duration = Duration::from_secs(1);
