@@ -183,15 +183,19 @@ test("bytes that arrive one by one make the same events", async () => {
   });
 });
 
-test("a cut before the first event loses nothing either", async () => {
-  await withPage(async ({ hub, page }) => {
-    await subscribe(page, { start: "next" });
-    await button(page, "Cut the connection").click();
-    await hub.publish({ topic: "demo", data: "missed" });
-    await button(page, "Reconnect").click();
-    assert.equal((await rowOf(page, "missed")).latency, "replayed");
+for (const [reader, start] of [["fetch", "next"], ["fetch", "last"], ["eventsource", "next"], ["eventsource", "last"]]) {
+  test(`a cut before the first event loses nothing either: ${reader}, ${start}`, async () => {
+    await withPage(async ({ hub, page }) => {
+      await subscribe(page, { reader, start });
+      await button(page, "Cut the connection").click();
+      const data = Array.from({ length: 15 }, (_, n) => `missed ${n}`);
+      await hub.publishAll(data.map((data) => ({ topic: "demo", data })));
+      await button(page, "Reconnect").click();
+      await page.getByText("15 events replayed, now live").waitFor();
+      assert.deepEqual((await tapeOf(page)).filter((text) => !text.startsWith("(")), data);
+    });
   });
-});
+}
 
 test("a gap is announced with its reason", async () => {
   await withPage(
@@ -266,9 +270,9 @@ test("lines stay lines, and long data is folded until asked for", async () => {
 
 const refusals = [
   {
-    name: "a selector that is not one",
+    name: "a selector that is too long",
     act: async (page) => {
-      await page.getByLabel("Topic", { exact: true }).first().fill("orders/{id");
+      await page.getByLabel("Topic", { exact: true }).first().fill("x".repeat(5_000));
       await page.locator("#subscribe").getByRole("button", { name: "Subscribe" }).click();
     },
     said: /\S+ \S+/,
@@ -295,6 +299,30 @@ for (const { name, act, said } of refusals) {
         assert.notEqual(await alert.locator("strong").textContent(), "");
       },
       { expected: /the server responded with a status of 400/ },
+    );
+  });
+}
+
+for (const reader of ["fetch", "eventsource"]) {
+  test(`read with ${reader}: a full hub says so, and lets the page in when a place is free`, async () => {
+    await withPage(
+      async ({ hub, page }) => {
+        const places = new AbortController();
+        for (let taken = 0; taken < 4; taken += 1) {
+          const response = await fetch(`${hub.url}/events?topic=demo`, { signal: places.signal });
+          response.body.getReader().read().catch(() => {});
+        }
+        await page.getByLabel("Read with").selectOption(reader);
+        await page.locator("#subscribe").getByRole("button", { name: "Subscribe" }).click();
+        await page.getByRole("alert").filter({ hasText: /\S/ }).waitFor();
+        await page.getByText(/^Disconnected/).waitFor();
+        places.abort();
+        await hub.publish({ topic: "demo", data: "there is a place" });
+        await page.locator("td.data", { hasText: "there is a place" }).waitFor({ timeout: 2 * LIMIT_MS });
+        await page.getByText(/^Open, read with/).waitFor();
+        await page.getByRole("alert").filter({ hasText: /\S/ }).waitFor({ state: "detached" });
+      },
+      { options: ["--max-connections", "4"], expected: /the server responded with a status of 503/ },
     );
   });
 }

@@ -280,7 +280,8 @@ class Subscription {
     }
     this.#knowNewest(answer.events.at(-1)?.id);
     // Taken before the stream opens, so that a cut before its first event loses nothing either.
-    if (this.#position === "" && this.query.last === undefined) this.#position = answer.lastEventId ?? "";
+    const beginsHere = this.query.last === undefined || answer.events.length === 0;
+    if (this.#position === "" && beginsHere) this.#position = answer.lastEventId ?? "";
   }
 
   /** What the next connection of this page resumes from; empty: it begins as the first one did. */
