@@ -4,11 +4,11 @@
 //! carried over as little as possible: a few bytes of the name, then the value goes straight to
 //! where it belongs. Both ways give the same items and the same errors.
 //!
-//! Bytes are decoded as UTF-8 only when a value is complete. That equals decoding the whole stream,
+//! Bytes are decoded as UTF-8 when a value is complete. That equals decoding the whole stream,
 //! because CR, LF and colon are never part of a longer sequence: a sequence cut by one of them is
 //! malformed on either side of it.
 
-use std::{mem, sync::Arc};
+use std::{borrow::Cow, mem, sync::Arc};
 
 use bytes::Buf;
 
@@ -20,9 +20,10 @@ use crate::{
 
 /// What a decoder accepts; together it bounds the memory a stream can claim.
 ///
-/// A decoder buffers at most one event, so about `event_bytes_max + 2 * line_bytes_max` bytes.
-/// Lines that are not kept (comments unless asked for, and unknown fields) are not buffered and
-/// have no limit.
+/// A decoder buffers at most one event and one line: `event_bytes_max + 3 * line_bytes_max` bytes,
+/// and twice as much while a buffer grows. Lengths are counted as received; a malformed byte takes
+/// three bytes once it has become U+FFFD, on dispatch. Lines that are not kept (comments unless asked for, and
+/// unknown fields) are not buffered and have no limit.
 ///
 /// ```
 /// use tidings_sse::{Decoder, DecoderLimits};
@@ -78,8 +79,9 @@ pub struct Decoder {
     /// How many bytes the value of the current line may still have, and what it breaks otherwise.
     room: usize,
     room_error: DecodeError,
-    /// The value of the current line so far, if it is cut and is not data.
+    /// The value of the current line so far, if the line is cut and is not data.
     value: Vec<u8>,
+    comment: String,
     /// The data of the current block, without the LF after its last line.
     data: Vec<u8>,
     data_seen: bool,
@@ -88,8 +90,8 @@ pub struct Decoder {
     /// The newest type that was named, kept so that it is shared while it repeats.
     named_type: Arc<str>,
     message_type: Arc<str>,
-    /// The id that the next dispatch commits.
-    next_id: Arc<str>,
+    /// The id of the current block, if it is not `last_id`.
+    next_id: Option<Arc<str>>,
     last_id: Arc<str>,
 }
 
@@ -120,12 +122,13 @@ impl Decoder {
             room: 0,
             room_error: DecodeError::LineTooLong { line_bytes_max: limits.line_bytes_max },
             value: Vec::new(),
+            comment: String::new(),
             data: Vec::new(),
             data_seen: false,
             type_seen: false,
             named_type: Arc::clone(&empty),
             message_type: Arc::from("message"),
-            next_id: Arc::clone(&empty),
+            next_id: None,
             last_id: empty,
         }
     }
@@ -159,7 +162,6 @@ impl Decoder {
     #[must_use]
     pub fn with_last_event_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.last_id = id.into();
-        self.next_id = Arc::clone(&self.last_id);
         self
     }
 
@@ -182,17 +184,20 @@ impl Decoder {
     /// assert_eq!(chunk, b"data: 2\n\n");
     /// # Ok::<(), tidings_sse::DecodeError>(())
     /// ```
+    #[inline]
     pub fn decode(&mut self, input: &mut impl Buf) -> Result<Option<Item>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
         while input.has_remaining() {
-            let (taken, outcome) = self.decode_slice(input.chunk());
+            let (taken, step) = self.handle_bytes(input.chunk());
             input.advance(taken);
-            match outcome {
-                Ok(None) => {}
-                Ok(item) => return Ok(item),
-                Err(error) => {
+            match step {
+                Step::Continued => {}
+                Step::Dispatched => return Ok(Some(Item::Event(self.take_event()))),
+                Step::RetryChanged(ms) => return Ok(Some(Item::Retry(ms))),
+                Step::CommentEnded => return Ok(Some(Item::Comment(mem::take(&mut self.comment)))),
+                Step::Failed(error) => {
                     self.failed = Some(error);
                     return Err(error);
                 }
@@ -224,7 +229,7 @@ impl Decoder {
         self.data = Vec::new();
         self.data_seen = false;
         self.type_seen = false;
-        self.next_id = Arc::clone(&self.last_id);
+        self.next_id = None;
     }
 
     /// The id to resume after: that of the newest finished block, with or without data. Empty if
@@ -244,48 +249,73 @@ impl Decoder {
     }
 
     /// Handles bytes up to the next item, and tells how many it took.
-    fn decode_slice(&mut self, bytes: &[u8]) -> (usize, Result<Option<Item>, DecodeError>) {
+    fn handle_bytes(&mut self, bytes: &[u8]) -> (usize, Step) {
         let mut at = usize::from(mem::take(&mut self.after_cr) && bytes[0] == b'\n');
+        if !matches!(self.place, Place::LineStart) {
+            let Some(end) = find_line_end(&bytes[at..]) else {
+                return (bytes.len(), self.handle_part(&bytes[at..]));
+            };
+            let step = match self.handle_part(&bytes[at..at + end]) {
+                Step::Continued => self.handle_line_end(),
+                failed => failed,
+            };
+            at = self.skip_line_end(bytes, at + end);
+            if !matches!(step, Step::Continued) {
+                return (at, step);
+            }
+        }
         while at < bytes.len() {
             let rest = &bytes[at..];
-            let Some(end) = find_line_end(rest) else {
-                return (bytes.len(), self.handle_part(rest).map(|()| None));
-            };
-            at += end + 1;
-            if rest[end] == b'\r' {
-                match rest.get(end + 1) {
-                    Some(b'\n') => at += 1,
-                    Some(_) => {}
-                    None => self.after_cr = true,
+            if matches!(rest[0], b'\n' | b'\r') {
+                at = self.skip_line_end(bytes, at);
+                if self.dispatch() {
+                    return (at, Step::Dispatched);
                 }
+                continue;
             }
-            let outcome = if matches!(self.place, Place::LineStart) {
-                self.handle_line(&rest[..end])
-            } else {
-                self.handle_part(&rest[..end]).and_then(|()| self.handle_line_end())
+            let Some(end) = find_line_end(rest) else {
+                return (bytes.len(), self.handle_part(rest));
             };
-            if !matches!(outcome, Ok(None)) {
-                return (at, outcome);
+            at = self.skip_line_end(bytes, at + end);
+            let step = self.handle_line(&rest[..end]);
+            if !matches!(step, Step::Continued) {
+                return (at, step);
             }
         }
-        (at, Ok(None))
+        (at, Step::Continued)
     }
 
-    /// Handles a line that is not cut.
-    fn handle_line(&mut self, line: &[u8]) -> Result<Option<Item>, DecodeError> {
-        if line.is_empty() {
-            return Ok(self.dispatch());
+    /// Gives the place after the line end at `at`, and remembers a CR whose LF may follow.
+    #[inline]
+    fn skip_line_end(&mut self, bytes: &[u8], at: usize) -> usize {
+        if bytes[at] == b'\n' {
+            return at + 1;
         }
-        let Some((field, value)) = self.split(line) else { return Ok(None) };
-        self.make_room(field)?;
+        match bytes.get(at + 1) {
+            Some(b'\n') => at + 2,
+            Some(_) => at + 1,
+            None => {
+                self.after_cr = true;
+                at + 1
+            }
+        }
+    }
+
+    /// Handles a line that is not cut and not empty.
+    #[inline]
+    fn handle_line(&mut self, line: &[u8]) -> Step {
+        let Some((field, value)) = self.split(line) else { return Step::Continued };
+        if let Err(error) = self.begin_value(field) {
+            return Step::Failed(error);
+        }
         if value.len() > self.room {
-            return Err(self.room_error);
+            return Step::Failed(self.room_error);
         }
-        Ok(self.handle_field(field, value))
+        self.handle_field(field, value)
     }
 
     /// Handles a part of a line that is cut, without its end.
-    fn handle_part(&mut self, mut part: &[u8]) -> Result<(), DecodeError> {
+    fn handle_part(&mut self, mut part: &[u8]) -> Step {
         while let Some((&byte, after)) = part.split_first() {
             match self.place {
                 Place::Bom { matched } if byte == BOM[usize::from(matched)] => {
@@ -298,23 +328,14 @@ impl Decoder {
                     part = after;
                 }
                 Place::Bom { matched: 0 } => self.place = Place::LineStart,
-                // Part of a BOM is no known name.
+                // A part of a BOM begins no known name.
                 Place::Bom { .. } => self.place = Place::Skipped,
                 Place::LineStart => self.place = Place::Name(Name::default()),
-                Place::Name(mut name) => {
-                    self.place = if byte == b':' {
-                        match self.field(name.as_bytes()) {
-                            Some(field) => {
-                                self.make_room(field)?;
-                                Place::ValueStart(field)
-                            }
-                            None => Place::Skipped,
-                        }
-                    } else if name.push(byte) {
-                        Place::Name(name)
-                    } else {
-                        Place::Skipped
-                    };
+                Place::Name(name) => {
+                    match self.place_after(name, byte) {
+                        Ok(place) => self.place = place,
+                        Err(error) => return Step::Failed(error),
+                    }
                     part = after;
                 }
                 Place::ValueStart(field) => {
@@ -324,74 +345,93 @@ impl Decoder {
                     }
                 }
                 Place::Value(field) => {
-                    let room = self.room.checked_sub(part.len()).ok_or(self.room_error)?;
+                    let Some(room) = self.room.checked_sub(part.len()) else {
+                        return Step::Failed(self.room_error);
+                    };
                     self.room = room;
-                    if field == Field::Data { &mut self.data } else { &mut self.value }
-                        .extend_from_slice(part);
-                    return Ok(());
+                    let buffer =
+                        if field == Field::Data { &mut self.data } else { &mut self.value };
+                    buffer.extend_from_slice(part);
+                    return Step::Continued;
                 }
-                Place::Skipped => return Ok(()),
+                Place::Skipped => return Step::Continued,
             }
         }
-        Ok(())
+        Step::Continued
+    }
+
+    /// Gives the place after one byte more of a name.
+    fn place_after(&mut self, mut name: Name, byte: u8) -> Result<Place, DecodeError> {
+        if byte != b':' {
+            return Ok(if name.push(byte) { Place::Name(name) } else { Place::Skipped });
+        }
+        let Some(field) = self.field(name.as_bytes()) else { return Ok(Place::Skipped) };
+        self.begin_value(field)?;
+        Ok(Place::ValueStart(field))
     }
 
     /// Handles the end of a line that was cut.
-    fn handle_line_end(&mut self) -> Result<Option<Item>, DecodeError> {
+    fn handle_line_end(&mut self) -> Step {
         match mem::replace(&mut self.place, Place::LineStart) {
-            Place::Bom { matched: 0 } | Place::LineStart => Ok(self.dispatch()),
-            Place::Bom { .. } | Place::Skipped => Ok(None),
+            Place::Bom { matched: 0 } | Place::LineStart => {
+                if self.dispatch() {
+                    Step::Dispatched
+                } else {
+                    Step::Continued
+                }
+            }
+            Place::Bom { .. } | Place::Skipped => Step::Continued,
             Place::Name(name) => self.handle_line(name.as_bytes()),
             // The data is where it belongs already.
-            Place::ValueStart(Field::Data) | Place::Value(Field::Data) => Ok(None),
+            Place::ValueStart(Field::Data) | Place::Value(Field::Data) => Step::Continued,
             Place::ValueStart(field) | Place::Value(field) => {
                 let value = mem::take(&mut self.value);
-                let item = self.handle_field(field, &value);
-                Ok(item)
+                self.handle_field(field, &value)
             }
         }
     }
 
     /// Splits a line into a known field and its value.
+    #[inline]
     fn split<'a>(&self, line: &'a [u8]) -> Option<(Field, &'a [u8])> {
-        let name_max = line.len().min(NAME_BYTES_MAX + 1);
-        let Some(colon) = line[..name_max].iter().position(|&byte| byte == b':') else {
-            return Some((self.field(line)?, b""));
+        let (field, after) = match line {
+            [b'd', b'a', b't', b'a', after @ ..] => (Field::Data, after),
+            [b'i', b'd', after @ ..] => (Field::Id, after),
+            [b'e', b'v', b'e', b'n', b't', after @ ..] => (Field::Event, after),
+            [b'r', b'e', b't', b'r', b'y', after @ ..] => (Field::Retry, after),
+            [b':', text @ ..] if self.comments_kept => return Some((Field::Comment, text)),
+            _ => return None,
         };
-        let field = self.field(&line[..colon])?;
-        let value = &line[colon + 1..];
-        Some((
-            field,
-            match value {
-                [b' ', value @ ..] if field != Field::Comment => value,
-                value => value,
-            },
-        ))
-    }
-
-    fn field(&self, name: &[u8]) -> Option<Field> {
-        match name {
-            b"data" => Some(Field::Data),
-            b"event" => Some(Field::Event),
-            b"id" => Some(Field::Id),
-            b"retry" => Some(Field::Retry),
-            b"" if self.comments_kept => Some(Field::Comment),
+        match after {
+            [] => Some((field, after)),
+            [b':', b' ', value @ ..] | [b':', value @ ..] => Some((field, value)),
             _ => None,
         }
     }
 
-    /// Sets how long the value of this line may be, and begins a line of data.
-    fn make_room(&mut self, field: Field) -> Result<(), DecodeError> {
+    fn field(&self, name: &[u8]) -> Option<Field> {
+        match name {
+            b"" if self.comments_kept => Some(Field::Comment),
+            b"" => None,
+            name => self.split(name).map(|(field, _)| field),
+        }
+    }
+
+    /// Sets how long the value of this line may be. A further line of data begins with an LF.
+    #[inline]
+    fn begin_value(&mut self, field: Field) -> Result<(), DecodeError> {
         let DecoderLimits { line_bytes_max, event_bytes_max } = self.limits;
         self.room = line_bytes_max;
         self.room_error = DecodeError::LineTooLong { line_bytes_max };
         if field == Field::Data {
             let too_long = DecodeError::EventTooLong { event_bytes_max };
-            let before = self.data.len() + usize::from(self.data_seen);
-            let event_room = event_bytes_max.checked_sub(before).ok_or(too_long)?;
             if mem::replace(&mut self.data_seen, true) {
+                if self.data.len() == event_bytes_max {
+                    return Err(too_long);
+                }
                 self.data.push(b'\n');
             }
+            let event_room = event_bytes_max - self.data.len();
             if event_room < line_bytes_max {
                 self.room = event_room;
                 self.room_error = too_long;
@@ -400,42 +440,71 @@ impl Decoder {
         Ok(())
     }
 
-    fn handle_field(&mut self, field: Field, value: &[u8]) -> Option<Item> {
+    /// Handles a complete value.
+    #[inline]
+    fn handle_field(&mut self, field: Field, value: &[u8]) -> Step {
         match field {
+            // An empty buffer would grow in steps; a copy has the exact size.
+            Field::Data if self.data.is_empty() => self.data = value.to_vec(),
             Field::Data => self.data.extend_from_slice(value),
             Field::Event => {
                 self.type_seen = !value.is_empty();
                 if self.type_seen && self.named_type.as_bytes() != value {
-                    self.named_type = String::from_utf8_lossy(value).into();
+                    self.named_type = to_lossy(value).into();
                 }
             }
             Field::Id => {
-                if !value.contains(&0) && self.next_id.as_bytes() != value {
-                    self.next_id = String::from_utf8_lossy(value).into();
+                if value == self.last_id.as_bytes() {
+                    self.next_id = None;
+                } else if memchr::memchr(0, value).is_none() {
+                    self.next_id = Some(to_lossy(value).into());
                 }
             }
-            Field::Retry => return retry_ms(value).map(Item::Retry),
+            Field::Retry => return retry_ms(value).map_or(Step::Continued, Step::RetryChanged),
             Field::Comment => {
-                return Some(Item::Comment(String::from_utf8_lossy(value).into_owned()));
+                self.comment = to_lossy(value).into_owned();
+                return Step::CommentEnded;
             }
         }
-        None
+        Step::Continued
     }
 
-    /// Ends the block: commits its id, and gives the event if it has data.
-    fn dispatch(&mut self) -> Option<Item> {
-        if !Arc::ptr_eq(&self.last_id, &self.next_id) {
-            self.last_id = Arc::clone(&self.next_id);
+    /// Ends the block: commits its id, and tells whether it has an event to take.
+    #[inline]
+    fn dispatch(&mut self) -> bool {
+        if let Some(id) = self.next_id.take() {
+            self.last_id = id;
         }
+        if !self.data_seen {
+            self.type_seen = false;
+        }
+        self.data_seen
+    }
+
+    #[inline]
+    fn take_event(&mut self) -> Event {
+        self.data_seen = false;
         let event =
             if mem::take(&mut self.type_seen) { &self.named_type } else { &self.message_type };
-        if !mem::take(&mut self.data_seen) {
-            return None;
+        Event {
+            id: Arc::clone(&self.last_id),
+            event: Arc::clone(event),
+            data: String::from_utf8(mem::take(&mut self.data))
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
         }
-        let data = String::from_utf8(mem::take(&mut self.data))
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        Some(Item::Event(Event { id: Arc::clone(&self.last_id), event: Arc::clone(event), data }))
     }
+}
+
+/// What the bytes taken so far came to.
+#[derive(Clone, Copy)]
+enum Step {
+    Continued,
+    /// A block ended and its event is to be taken.
+    Dispatched,
+    RetryChanged(u64),
+    /// A comment ended and its text is to be taken.
+    CommentEnded,
+    Failed(DecodeError),
 }
 
 /// Where in the stream the next byte is.
@@ -492,6 +561,12 @@ fn retry_ms(value: &[u8]) -> Option<u64> {
     }
     let digits = value.iter().map(|digit| u64::from(digit - b'0'));
     Some(digits.fold(0, |ms: u64, digit| ms.saturating_mul(10).saturating_add(digit)))
+}
+
+/// Replaces what is malformed by U+FFFD, as the WHATWG Encoding standard says.
+fn to_lossy(value: &[u8]) -> Cow<'_, str> {
+    // This check is several times as fast as `from_utf8_lossy`, and nearly all text passes it.
+    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
 }
 
 const BOM: &[u8; 3] = b"\xef\xbb\xbf";
