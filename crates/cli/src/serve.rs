@@ -1,10 +1,27 @@
 //! `tidings serve`: the hub as a process.
 
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+
 use clap::{ArgMatches, Command};
+use tidings::{Hub, HubOptions, Limits, MemoryLog, MemoryLogOptions, random_epoch};
+use tidings_http::HttpOptions;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime;
+use tracing::{info, warn};
 
 use crate::failure::Failure;
 use crate::options::{OptionRow, serve_options};
 use crate::settings::load::load;
+use crate::settings::{LogPlace, ServeSettings};
+use crate::value::show_duration;
+
+mod open_files;
+mod process_log;
+mod signals;
 
 /// The command and its arguments.
 pub(crate) fn command() -> Command {
@@ -18,9 +35,148 @@ pub(crate) fn with_options(command: Command) -> Command {
 
 /// Serves until a signal ends it.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let _loaded = load(matches)?;
-    Ok(())
+    let loaded = load(matches)?;
+    let mut settings = loaded.settings.serve;
+    process_log::start(settings.log_level, settings.log_format == "json");
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    make_room(&mut settings);
+    runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?
+        .block_on(serve(&settings))
 }
+
+/// Raises the limit of open files, and lowers that of connections if it is still not enough.
+fn make_room(settings: &mut ServeSettings) {
+    let fitting = open_files::make_room(settings.max_connections);
+    if fitting < settings.max_connections {
+        warn!(
+            "the process may open too few files for {} connections and serves {fitting}; raise the \
+             limit (ulimit -Hn, LimitNOFILE) or lower max_connections",
+            settings.max_connections
+        );
+        settings.max_connections = fitting;
+    }
+}
+
+async fn serve(settings: &ServeSettings) -> Result<(), Failure> {
+    // Before the address is told, so that no signal finds the process unprepared.
+    let mut signals = signals::Signals::new()
+        .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
+    let listener = listen(settings.listen)
+        .map_err(|error| Failure::Failed(cannot_listen(settings.listen, &error)))?;
+    let address = listener.local_addr().unwrap_or(settings.listen);
+    let hub = start_hub(settings)
+        .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
+    tell_ready(address)?;
+    let drain = settings.drain;
+    let shutdown = async move {
+        signals.next().await;
+        info!("draining for {}: a second signal ends the process at once", show_duration(drain));
+        tokio::spawn(async move {
+            signals.next().await;
+            eprintln!("tidings: ended at once by a second signal");
+            process::exit(1);
+        });
+    };
+    tidings_http::serve(listener, hub, http_options(settings), shutdown)
+        .await
+        .map_err(|error| Failure::Failed(format!("cannot go on serving: {error}")))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A hub that comes back must not wait for the connections of its former life.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_BACKLOG)
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; stop the process that has it, or choose another with --listen"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; 127.0.0.1 is itself, 0.0.0.0 all its addresses"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not use that port; ports from 1024 on are open to all"
+        }
+        _ => return format!("cannot listen on {address}: {error}"),
+    };
+    format!("cannot listen on {address}: {advice}")
+}
+
+fn start_hub(settings: &ServeSettings) -> io::Result<Hub> {
+    let log = match settings.log {
+        LogPlace::Memory => MemoryLog::new(
+            random_epoch()?,
+            MemoryLogOptions {
+                events_max: size(settings.log_events_max),
+                bytes_max: size(settings.log_bytes_max),
+                age_max_ms: millis(settings.log_age_max),
+            },
+        ),
+    };
+    Hub::start(hub_options(settings), Arc::new(log))
+}
+
+fn hub_options(settings: &ServeSettings) -> HubOptions {
+    let limits = Limits {
+        connections_max: size(settings.max_connections),
+        event_bytes_max: size(settings.max_event_bytes),
+        tail_events_max: size(settings.tail_events_max),
+        tail_bytes_max: size(settings.tail_bytes_max),
+        ..Limits::default()
+    };
+    HubOptions {
+        shards: size(settings.shards),
+        heartbeat: settings.heartbeat,
+        write_timeout: settings.write_timeout,
+        retry: settings.retry,
+        limits,
+    }
+}
+
+fn http_options(settings: &ServeSettings) -> HttpOptions {
+    HttpOptions {
+        cors_origins: settings.cors_origins.clone(),
+        body_bytes_max: size(settings.max_body_bytes),
+        topics_max: size(settings.max_topics_per_event),
+        selectors_max: size(settings.max_selectors),
+        drain: settings.drain,
+    }
+}
+
+/// Prints the line that scripts wait for.
+fn tell_ready(address: SocketAddr) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "tidings {version} listening on http://{address}") {
+        // A supervisor may close standard output; the hub serves all the same.
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::from_output(&error)),
+    }
+}
+
+/// A number for this machine's memory; what is larger than its addresses is no bound at all.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Connections that wait to be accepted. Reconnecting clients come all at once; the kernel takes as
+/// many as `net.core.somaxconn` allows, which is 4096 by default.
+const ACCEPT_BACKLOG: u32 = 4_096;
 
 const EXAMPLES: &str = "\
 Examples:

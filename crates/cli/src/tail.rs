@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use tidings::Selector;
 use tidings_sse::{Decoder, DecoderLimits, Item};
 use tokio::time::{sleep, timeout};
 
@@ -84,6 +85,12 @@ pub(crate) fn command() -> Command {
 /// Prints events until there is a reason to end.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut follower = Follower::load(matches)?;
+    for topic in follower.topics.iter().filter(|topic| is_misleading(topic)) {
+        eprintln!(
+            "tidings: `{topic}` selects the one topic of that name; patterns are `*` alone and URI \
+             templates such as `orders/{{id}}`"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -123,6 +130,8 @@ struct Follower {
     retry: Duration,
     /// How many attempts have failed since the last stream.
     failures: u32,
+    /// The current stream has brought a sign of life.
+    alive: bool,
     /// The user knows that there is no stream.
     outage_told: bool,
 }
@@ -156,6 +165,7 @@ impl Follower {
             decoder: Decoder::new(LIMITS).with_comments(),
             retry: Duration::from_secs(2),
             failures: 0,
+            alive: false,
             outage_told: false,
         })
     }
@@ -224,6 +234,7 @@ impl Follower {
             )));
         }
         self.failures = 0;
+        self.alive = false;
         if let Some(position) = header(&response, LAST_EVENT_ID) {
             self.decoder = Decoder::new(LIMITS).with_comments().with_last_event_id(position);
         }
@@ -234,7 +245,8 @@ impl Follower {
                         return Ok(Ended::Done);
                     }
                 }
-                Ok(Ok(None)) => break "the hub ended the stream".to_owned(),
+                Ok(Ok(None)) if self.alive => break "the hub ended the stream".to_owned(),
+                Ok(Ok(None)) => break "the hub has no room for another stream now".to_owned(),
                 Ok(Err(error)) => break format!("the stream broke: {}", reason(&error)),
                 Err(_) => break format!("nothing came for {}", show_duration(self.silence)),
             }
@@ -253,9 +265,9 @@ impl Follower {
             match decoded.map_err(|error| Failure::Failed(error.to_string()))? {
                 None => break,
                 Some(Item::Retry(ms)) => self.retry = clamp_retry(Duration::from_millis(ms)),
-                Some(Item::Comment(_)) => self.tell_return(),
+                Some(Item::Comment(_)) => self.handle_life(),
                 Some(Item::Event(event)) => {
-                    self.tell_return();
+                    self.handle_life();
                     if is_control(&event) && !self.json {
                         eprintln!("tidings: {}", told(&event));
                         continue;
@@ -296,12 +308,18 @@ impl Follower {
         }
     }
 
-    fn tell_return(&mut self) {
+    fn handle_life(&mut self) {
+        self.alive = true;
         if self.outage_told {
             self.outage_told = false;
             eprintln!("tidings: connected again");
         }
     }
+}
+
+/// Says whether a topic looks like a pattern and is none.
+fn is_misleading(topic: &str) -> bool {
+    topic.contains(['*', '{', '}']) && matches!(Selector::parse(topic), Ok(Selector::Exact(_)))
 }
 
 /// The answers that a later attempt may turn into a stream.

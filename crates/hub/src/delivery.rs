@@ -1,9 +1,9 @@
 //! What travels from the log to a connection: events and notices, encoded once.
 
 use bytes::Bytes;
-use tidings_core::{Entry, Epoch, Millis, Notice, Position};
+use tidings_core::{Entry, Epoch, Notice, Position};
 use tidings_log::Body;
-use tidings_sse::{EventFields, Frame};
+use tidings_sse::{EventFields, Frame, encode_retry};
 
 /// An event that has been encoded: the payload of the state machine.
 #[derive(Debug)]
@@ -45,36 +45,28 @@ pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Byt
     let id = |offset: u64| Position { epoch, offset }.to_string();
     let (event, retry_ms, data) = match notice {
         Notice::Gap(gap) => {
-            let (requested, oldest) = (&gap.requested, id(gap.oldest));
-            let reason = gap.reason.as_str();
+            let requested = serde_json::Value::from(gap.requested.as_str());
+            let (oldest, reason) = (id(gap.oldest), gap.reason.as_str());
             let data =
-                serde_json::json!({"requested": requested, "oldest": oldest, "reason": reason});
+                format!(r#"{{"requested":{requested},"oldest":"{oldest}","reason":"{reason}"}}"#);
             ("tidings.gap", None, data)
         }
         Notice::Lagged { missed, oldest } => {
-            let after = id(missed.saturating_sub(1));
-            ("tidings.lagged", None, serde_json::json!({"after": after, "oldest": id(*oldest)}))
+            let (after, oldest) = (id(missed.saturating_sub(1)), id(*oldest));
+            ("tidings.lagged", None, format!(r#"{{"after":"{after}","oldest":"{oldest}"}}"#))
         }
         Notice::Shutdown { retry_ms } => {
-            let data = serde_json::json!({"retryMs": retry_ms});
-            ("tidings.shutdown", Some(retry_ms), data)
+            ("tidings.shutdown", Some(*retry_ms), format!(r#"{{"retryMs":{retry_ms}}}"#))
         }
     };
     let mut out = Vec::new();
     if control {
-        let data = &data.to_string();
-        let fields =
-            EventFields { id: None, event: Some(event), retry_ms: retry_ms.copied(), data };
+        let fields = EventFields { id: None, event: Some(event), retry_ms, data: &data };
         fields.encode(&mut out).expect("control events have fixed types");
-    } else if let Some(&retry_ms) = retry_ms {
+    } else if let Some(retry_ms) = retry_ms {
         encode_retry(retry_ms, &mut out);
     }
     Bytes::from(out)
-}
-
-/// The line that tells a client how long to wait before it reconnects.
-pub(crate) fn encode_retry(retry_ms: Millis, out: &mut Vec<u8>) {
-    tidings_sse::encode_retry(retry_ms, out);
 }
 
 #[cfg(test)]
@@ -95,7 +87,7 @@ mod tests {
             &Notice::Gap(gap),
             true,
             "event: tidings.gap\n\
-             data: {\"oldest\":\"0000000000-20\",\"reason\":\"trimmed\",\"requested\":\"a\\\"b\"}\n\n",
+             data: {\"requested\":\"a\\\"b\",\"oldest\":\"0000000000-20\",\"reason\":\"trimmed\"}\n\n",
         );
         check(
             &Notice::Lagged { missed: 4, oldest: 20 },

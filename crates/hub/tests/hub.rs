@@ -127,7 +127,7 @@ async fn what_is_gone_is_announced_before_anything_else() {
         let epoch = first.epoch;
         assert_eq!(
             data,
-            format!(r#"{{"oldest":"{epoch}-{oldest}","reason":"{reason}","requested":"{id}"}}"#)
+            format!(r#"{{"requested":"{id}","oldest":"{epoch}-{oldest}","reason":"{reason}"}}"#)
         );
         assert_eq!(next_event(&mut resumed).await.data, "6");
     }
