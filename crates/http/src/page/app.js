@@ -164,9 +164,12 @@ async function publish(event) {
   return (await response.json()).id;
 }
 
-/** The newest `count` kept events that match, with their topics, and the position behind them. */
-async function newestOf(query, count, signal) {
-  const more = [["last", count], ["mode", "poll"], ["wait", "0"], ["control", "off"]];
+/**
+ * The newest `count` kept events that match, with their topics, and the position behind them. Waits `waitSeconds`
+ * for the hub to find one: 0 where there may be none, so that nothing is held up.
+ */
+async function newestOf(query, count, waitSeconds, signal) {
+  const more = [["last", count], ["mode", "poll"], ["wait", waitSeconds], ["control", "off"]];
   const response = await ask(eventsUrl(query, more), { headers: { accept: "application/json" }, signal });
   return response.json();
 }
@@ -270,7 +273,7 @@ class Subscription {
     this.#replay = { from: this.#resumeId, newest: undefined, ids: [] };
     let answer;
     try {
-      answer = await newestOf(this.query, 1, signal);
+      answer = await newestOf(this.query, 1, this.lastEventId === "" ? 0 : 1, signal);
     } catch (error) {
       // A hub that is full turns a poll away with an error; an EventSource it lets wait.
       if (signal.aborted || !this.query.native || error.status === undefined || !error.passes) throw error;
@@ -703,7 +706,7 @@ function lookUpTopics() {
       wanted.set(event.id, event);
     }
     if (wanted.size === 0) return;
-    const answer = await newestOf(subscription.query, LIMITS.topicLookup).catch(() => ({ events: [] }));
+    const answer = await newestOf(subscription.query, LIMITS.topicLookup, 1).catch(() => ({ events: [] }));
     for (const { id, topics } of answer.events) {
       const event = wanted.get(id);
       if (!event) continue;
