@@ -21,8 +21,10 @@ class Hub:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=log.parent,
+            env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")},
             text=True,
         )
+        self._asked_to_end = False
         ready = self._process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:(\d+)", ready)
         if url is None:
@@ -45,10 +47,15 @@ class Hub:
         assert samples, f"no metric {name} in:\n{text}"
         return sum(map(float, samples))
 
-    def close(self) -> int:
-        """Ends the hub as an init system does, and returns its exit status."""
-        if self._process.poll() is None:
+    def begin_shutdown(self) -> None:
+        """Asks the hub to end, as an init system does, unless it was asked before."""
+        if not self._asked_to_end:
+            self._asked_to_end = True
             self._process.send_signal(signal.SIGTERM)
+
+    def close(self) -> int:
+        """Ends the hub and returns its exit status."""
+        self.begin_shutdown()
         try:
             return self._process.wait(timeout=30)
         finally:

@@ -77,9 +77,9 @@ class HubTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         assert request.method == "POST"
-        subscribe = httpx2.Request(
-            "GET", self._url, headers={"accept": request.headers["accept"]}, extensions=request.extensions
-        )
+        # The SDKs send `Accept: application/json` even for streams; a gateway has to say what it wants.
+        headers = {"accept": "text/event-stream"}
+        subscribe = httpx2.Request("GET", self._url, headers=headers, extensions=request.extensions)
         response = self._network.handle_request(subscribe)
         return httpx2.Response(
             response.status_code,
