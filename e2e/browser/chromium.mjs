@@ -67,7 +67,10 @@ export async function listen(page, path, types = []) {
 export async function seenUntil(page, holds, argument, timeout = LIMIT_MS) {
   const condition = `(${holds})(globalThis.seen, ${JSON.stringify(argument)})`;
   await page.waitForFunction(condition, undefined, { timeout }).catch(async (error) => {
-    const seen = await page.evaluate(() => ({ ...globalThis.seen, source: undefined, events: globalThis.seen.events.slice(-20) }));
+    const seen = await page.evaluate(() => {
+      const { events, ...others } = globalThis.seen;
+      return { ...others, source: undefined, newestEvents: events.slice(-20) };
+    });
     throw new Error(`${condition} did not come true: ${JSON.stringify(seen)}`, { cause: error });
   });
   return page.evaluate(() => ({ ...globalThis.seen, source: undefined }));

@@ -135,7 +135,10 @@ class HeadReader {
       if (end < 0) return;
       const [line, ...fields] = this.#bytes.slice(0, end).split("\r\n");
       const headers = Object.fromEntries(
-        fields.map((field) => [field.slice(0, field.indexOf(":")).toLowerCase(), field.slice(field.indexOf(":") + 1).trim()]),
+        fields.map((field) => {
+          const colon = field.indexOf(":");
+          return [field.slice(0, colon).toLowerCase(), field.slice(colon + 1).trim()];
+        }),
       );
       this.#bytes = this.#bytes.slice(end + 4);
       this.#bodyLeft = Number(headers["content-length"] ?? 0);

@@ -33,18 +33,18 @@ async function withHub(options, body) {
 
 test("named events and data of many lines arrive with their ids", async () => {
   await withHub([], async ({ hub, page }) => {
-    await listen(page, "/events?topic=demo", ["order-update"]);
+    await listen(page, "/events?topic=demo", ["paid"]);
     await seenUntil(page, (seen) => seen.opens === 1);
     const cases = [
       { sent: { data: "plain" }, type: "message", data: "plain" },
-      { sent: { event: "order-update", data: { status: "shipped" } }, type: "order-update", data: '{"status":"shipped"}' },
+      { sent: { event: "paid", data: { status: "shipped" } }, type: "paid", data: '{"status":"shipped"}' },
       { sent: { data: "one\ntwo\r\nthree\rfour" }, type: "message", data: "one\ntwo\nthree\nfour" },
       { sent: { data: "\n" }, type: "message", data: "\n" },
       { sent: { data: "" }, type: "message", data: "" },
       { sent: { data: " leading and trailing " }, type: "message", data: " leading and trailing " },
       { sent: { data: "data: forged\n\nid: forged" }, type: "message", data: "data: forged\n\nid: forged" },
       { sent: { data: "ünïcode \u2028 𝄞 \u0000" }, type: "message", data: "ünïcode \u2028 𝄞 \u0000" },
-      { sent: { event: "order-update", data: "x".repeat(300_000) }, type: "order-update", data: "x".repeat(300_000) },
+      { sent: { event: "paid", data: "x".repeat(300_000) }, type: "paid", data: "x".repeat(300_000) },
     ];
     const ids = await hub.publishAll(cases.map(({ sent }) => ({ topic: "demo", ...sent })));
     const seen = await seenUntil(page, (seen, count) => seen.events.length >= count, cases.length);
