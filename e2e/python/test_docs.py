@@ -1,4 +1,4 @@
-"""The examples in the reference do what they say, from the first to the last on one hub."""
+"""The examples in the documents do what they say, from the first to the last on one hub."""
 
 import re
 import subprocess
@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import pytest
 
 from conftest import REPOSITORY
+from nginx import location
 
-PAGES = ["reference/http-api.md"]
-URL = "http://127.0.0.1:8080"
+PAGES = ["reference/http-api.md", "operate/nginx.md"]
 
 
 def examples(text: str) -> list[tuple[str, list[str]]]:
@@ -62,9 +62,11 @@ class Running:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_work(start_hub, page):
+def test_examples_work(start_hub, start_nginx, page):
     hub = start_hub()
-    text = (REPOSITORY / "docs" / page).read_text().replace(URL, hub.url)
+    proxy = start_nginx(hub, location("proxy_http_version 1.1"))
+    text = (REPOSITORY / "docs" / page).read_text()
+    text = text.replace("http://127.0.0.1:8080", hub.url).replace("http://127.0.0.1:8000", proxy.url)
     with ExitStack() as running:
         streams = []
         for command, expected in examples(text):

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from prometheus_client import parser as prometheus_text
+from prometheus_client.openmetrics import parser as openmetrics
 
 import schemathesis
-from schemathesis.checks import load_all_checks
 from conftest import FIGURES, OPENAPI, REPOSITORY
 from stream import Stream
 
@@ -235,6 +236,28 @@ def test_bad_line_of_a_pipe_is_told_with_what_was_published(hub, api, topic):
     check_problem(answer, api, 400, "invalid-json", {"line": 3, "published": 2, "lastEventId": received[-1]})
 
 
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [("text/plain", prometheus_text.text_string_to_metric_families), ("application/openmetrics-text", openmetrics.text_string_to_metric_families)],
+    ids=["Prometheus", "OpenMetrics"],
+)
+def test_metrics_are_what_prometheus_reads(hub, topic, accept, parse):
+    with Stream(hub.port, topic=topic) as stream:
+        hub.publish(topic, "counted")
+        stream.event()
+        answer = hub.client.get("/metrics", headers={"accept": accept})
+    assert answer.headers["content-type"].startswith(accept)
+    families = {family.name: family for family in parse(answer.text)}
+    assert all(name.startswith("tidings_") for name in families)
+    assert {family.name for family in families.values() if family.type in ("unknown", "untyped")} == set()
+    histograms = [family for family in families.values() if family.type == "histogram"]
+    assert len(histograms) >= 2
+    for histogram in histograms:
+        samples = {(sample.name, sample.labels.get("le")): sample.value for sample in histogram.samples}
+        count = samples[f"{histogram.name}_count", None]
+        assert samples.get((f"{histogram.name}_bucket", "+Inf")) == count
+
+
 def test_body_that_is_not_read_to_its_end_closes_the_connection(hub, api):
     """Otherwise a client would send its next request on a connection that is about to break."""
     with httpx.Client(base_url=hub.url) as client:
@@ -250,7 +273,7 @@ def test_hub_that_drains_says_so(start_hub, api):
         hub.begin_shutdown()
         shutdown = stream.event()
         ready = hub.client.get("/health/ready")
-        refused = hub.client.post("/events", json={"topic": "a"})
+        refused = hub.client.get("/events?topic=a&mode=poll", headers={"accept": "application/json"})
         with pytest.raises(EOFError):
             stream.event()
     assert (shutdown.id, shutdown.event) == (None, "tidings.shutdown")
