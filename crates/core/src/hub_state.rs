@@ -180,6 +180,9 @@ impl<P> HubState<P> {
             .collect();
         self.head = self.head.max(next);
         for (key, cursor) in settled {
+            if cursor >= self.head {
+                continue;
+            }
             self.leave_live(key);
             self.subscribers[key].cursor = cursor;
             self.read(key);

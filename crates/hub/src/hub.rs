@@ -155,8 +155,8 @@ impl Hub {
         for place in 0..options.shards.max(1) {
             let mailbox = Arc::new(Mailbox::default());
             let around = Surroundings {
-                epoch: log.epoch(),
                 clock,
+                log: Arc::clone(&log),
                 tail: Arc::clone(&tail),
                 meter: Arc::clone(&meter),
                 mailbox: Arc::clone(&mailbox),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_core::{Interest, ReadOutcome, SeekOutcome, SubscriberKey};
 use tidings_log::{EventLog, ReadError, ReadLimit, SeekStep};
@@ -28,13 +28,18 @@ pub(crate) enum Wish {
 
 /// Answers until nobody can ask any more.
 pub(crate) fn run(log: &dyn EventLog, questions: &Receiver<Question>, limit: ReadLimit) {
+    let mut trim_at = Instant::now() + TRIM_INTERVAL;
     loop {
-        match questions.recv_timeout(TRIM_INTERVAL) {
+        match questions.recv_timeout(trim_at.saturating_duration_since(Instant::now())) {
             Ok(Question { from, key, interest, wish }) => {
                 from.send(answer(log, key, &interest, wish, limit));
             }
-            Err(RecvTimeoutError::Timeout) => log.trim(unix_now()),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if trim_at <= Instant::now() {
+            log.trim(unix_now());
+            trim_at = Instant::now() + TRIM_INTERVAL;
         }
     }
 }
@@ -85,5 +90,5 @@ pub(crate) fn seek_outcome(step: SeekStep) -> SeekOutcome {
     SeekOutcome::Found { found, lowest, before, complete }
 }
 
-/// How long an event may outlive its age while nothing else happens.
+/// How long an event may outlive its age.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);

@@ -9,10 +9,10 @@ use std::sync::mpsc;
 
 use slotmap::SecondaryMap;
 use tidings_core::{
-    CloseReason, Effect, Epoch, HubState, Interest, Notice, Position, ReadOutcome, StateOptions,
+    CloseReason, Effect, HubState, Interest, Notice, Position, ReadOutcome, StateOptions,
     SubscriberKey,
 };
-use tidings_log::ReadLimit;
+use tidings_log::{EventLog, ReadLimit, ReadStep};
 
 use crate::HubOptions;
 use crate::clock::Clock;
@@ -25,8 +25,8 @@ use crate::tail::Tail;
 
 /// What a shard works with besides its subscribers.
 pub(crate) struct Surroundings {
-    pub(crate) epoch: Epoch,
     pub(crate) clock: Clock,
+    pub(crate) log: Arc<dyn EventLog>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -53,7 +53,7 @@ impl Shard {
             write_timeout_ms: options.write_timeout.as_millis() as u64,
             log_retry_ms: LOG_RETRY_MS,
         };
-        let state = HubState::new(around.epoch, around.tail.next(), state_options);
+        let state = HubState::new(around.log.epoch(), around.tail.next(), state_options);
         Self { around, state, outlets: SecondaryMap::new() }
     }
 
@@ -85,9 +85,10 @@ impl Shard {
         self.around.mailbox.sleep(deadline, || self.around.tail.next() == head);
     }
 
-    /// Hands new events to the state machine, a round at a time.
+    /// Hands the events that are in the tail by now to the state machine, a round at a time.
     fn follow_tail(&mut self) {
-        while self.around.tail.next() > self.state.head() {
+        let next = self.around.tail.next();
+        while self.state.head() < next {
             match self.around.tail.from(self.state.head(), ROUND_EVENTS_MAX) {
                 Ok(entries) => self.state.handle_appended(&entries),
                 // More was published since the last round than the tail holds.
@@ -161,26 +162,29 @@ impl Shard {
     fn announce(&mut self, key: SubscriberKey, notice: &Notice) {
         let Some(connection) = self.outlets.get_mut(key) else { return };
         self.around.meter.count_notice(notice);
-        let bytes = encode_notice(self.around.epoch, notice, connection.control);
+        let bytes = encode_notice(self.around.log.epoch(), notice, connection.control);
         connection.outlet.announce(bytes, self.around.clock.now());
     }
 
-    /// Answers from the tail at once, or leaves it to the log reader.
+    /// Answers from the tail at once, or leaves it to the log reader. What the log no longer keeps
+    /// is not read, even if it is still in the tail.
     fn read(&mut self, key: SubscriberKey, interest: Arc<Interest>, from: u64, until: u64) {
-        match self.around.tail.read(from, until, &interest, self.around.read_limit) {
-            Ok(step) => {
-                let outcome = ReadOutcome::Entries { entries: step.entries, next: step.next };
-                self.state.handle_read(key, outcome, self.around.clock.now());
+        if from >= self.around.log.bounds().oldest {
+            let read = self.around.tail.read(from, until, &interest, self.around.read_limit);
+            if let Ok(ReadStep { entries, next }) = read {
+                let outcome = ReadOutcome::Entries { entries, next };
+                return self.state.handle_read(key, outcome, self.around.clock.now());
             }
-            Err(_) => self.ask(key, interest, Wish::Read { from, until }),
         }
+        self.ask(key, interest, Wish::Read { from, until });
     }
 
     fn seek(&mut self, key: SubscriberKey, interest: Arc<Interest>, before: u64, wanted: u32) {
-        let examined_max = self.around.read_limit.examined_max;
-        if before <= self.around.tail.bounds().oldest {
+        let tail_oldest = self.around.tail.bounds().oldest;
+        if before <= tail_oldest || tail_oldest < self.around.log.bounds().oldest {
             return self.ask(key, interest, Wish::Seek { before, wanted });
         }
+        let examined_max = self.around.read_limit.examined_max;
         let step = self.around.tail.seek(before, wanted, &interest, examined_max);
         self.state.handle_sought(key, seek_outcome(step), self.around.clock.now());
     }
@@ -198,7 +202,7 @@ impl Shard {
             CloseReason::WriteTimeout => EndReason::WriteTimeout,
             CloseReason::Shutdown => EndReason::Shutdown,
         };
-        let settled = Position { epoch: self.around.epoch, offset: cursor.saturating_sub(1) };
+        let settled = Position { epoch: self.around.log.epoch(), offset: cursor.saturating_sub(1) };
         connection.outlet.close(End { reason, settled });
     }
 }

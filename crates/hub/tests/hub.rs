@@ -89,6 +89,23 @@ async fn the_last_events_come_first_even_if_they_are_beyond_the_tail() {
 }
 
 #[tokio::test]
+async fn only_what_the_log_keeps_is_replayed_but_all_is_delivered_live() {
+    let log = MemoryLogOptions { events_max: 3, ..Default::default() };
+    let hub = hub(HubOptions::default(), log);
+    let mut live = subscribe(&hub, "a", From::Now);
+    publish_numbers(&hub, "a", 0..9).await;
+    for number in 0..9 {
+        assert_eq!(next_event(&mut live).await.data, number.to_string());
+    }
+    for from in [From::Last(5), From::Earliest] {
+        let mut kept = subscribe(&hub, "a", from);
+        for number in 6..9 {
+            assert_eq!(next_event(&mut kept).await.data, number.to_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn catching_up_from_the_log_meets_live_without_gap_or_duplicate() {
     let limits = Limits { tail_events_max: 64, ..Limits::default() };
     let hub = hub(HubOptions { limits, ..Default::default() }, MemoryLogOptions::default());
