@@ -37,8 +37,8 @@ pub(crate) async fn publish(app: &App, request: Request) -> Result<Vec<Published
 struct LineStream<'a> {
     app: &'a App,
     body: Body,
-    /// A batch may end where the body pauses.
-    may_pause: bool,
+    /// The body is known to be short enough to be one batch.
+    is_one_batch: bool,
     /// What has arrived and is not a whole line yet; searched up to `searched`.
     rest: BytesMut,
     searched: usize,
@@ -61,7 +61,7 @@ impl<'a> LineStream<'a> {
         Self {
             app,
             body,
-            may_pause: known.is_none_or(|bytes| bytes > BATCH_BYTES_MAX as u64),
+            is_one_batch: known.is_some_and(|bytes| bytes <= BATCH_BYTES_MAX as u64),
             rest: BytesMut::new(),
             searched: 0,
             line: 0,
@@ -89,7 +89,7 @@ impl<'a> LineStream<'a> {
     }
 
     async fn next(&mut self) -> Result<Next, Problem> {
-        let may_pause = self.may_pause && !self.batch.is_empty();
+        let may_pause = !self.is_one_batch && !self.batch.is_empty();
         let mut frame = pin!(self.body.frame());
         let frame = poll_fn(|cx| match Pin::new(&mut frame).poll(cx) {
             Poll::Pending if may_pause => Poll::Ready(None),
@@ -109,7 +109,9 @@ impl<'a> LineStream<'a> {
             self.rest.advance(1);
             self.searched = 0;
             self.take_line(&line)?;
-            if self.batch.len() >= BATCH_EVENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+            let is_full =
+                self.batch.len() >= BATCH_EVENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX;
+            if is_full && !self.is_one_batch {
                 self.flush().await?;
             }
         }
@@ -161,7 +163,7 @@ fn last_id(range: Published) -> Option<Position> {
     range.ids().last()
 }
 
-/// Events in one batch at most.
+/// Events after which a batch ends.
 const BATCH_EVENTS_MAX: usize = 1_024;
 /// Bytes of lines after which a batch ends.
 const BATCH_BYTES_MAX: usize = 1 << 20;

@@ -6,5 +6,7 @@ mod bad_input;
 mod bounded_memory;
 mod exactly_once;
 mod hub;
+mod ndjson;
 mod shutdown;
 mod stream;
+mod turned_away;
