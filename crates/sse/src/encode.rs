@@ -21,7 +21,7 @@ impl EventFields<'_> {
     /// Appends the event to `out`: its fields and the blank line that dispatches it.
     ///
     /// Each CR, LF or CRLF in `data` begins a new `data` line. Empty data is written as
-    /// `data: \n`, which receivers see as an event with empty data. Reserves the exact space once.
+    /// `data: \n`, which receivers see as an event with empty data. Reserves the space once.
     ///
     /// # Errors
     ///
@@ -37,7 +37,8 @@ impl EventFields<'_> {
     /// ```
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         self.check()?;
-        out.reserve_exact(self.encoded_bytes());
+        // Amortised, so that appending event after event stays linear; exact if `out` is empty.
+        out.reserve(self.encoded_bytes());
         self.write(out);
         Ok(())
     }
