@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         ["install"] => install::run(),
         ["tidy"] => tidy::run(),
         ["docs"] => docs::run(),
-        ["bench"] => run::cargo_in("bench", &["run", "--release", "--package", "codec"]),
+        ["bench"] => run::cargo_in("bench", &["run", "--release", "--package", "bench-codec"]),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
