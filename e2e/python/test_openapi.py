@@ -57,14 +57,31 @@ def accept(request: pytest.FixtureRequest) -> str:
 )
 def test_every_answer_conforms(case: schemathesis.Case, hub, accept, asked):
     asked[case.operation.label] += 1
+    becomes_valid = False
     if case.operation.label == "GET /events":
+        becomes_valid = changes_type_in_a_url(case.query)
         end_at_once(case)
-    excluded = []
-    if case.media_type == "application/x-ndjson" and not isinstance(case.body, list):
-        excluded.append(schemathesis.checks.negative_data_rejection)  # one line is a valid body
+    elif case.operation.label == "POST /events":
+        # The serializer makes one line of what is no array.
+        becomes_valid = case.media_type == "application/x-ndjson" and not isinstance(case.body, list)
+        write_whole_numbers(case.body)
     case.call_and_validate(
-        hub.url, headers={"accept": accept}, timeout=STREAM_SECONDS_MAX, excluded_checks=excluded
+        hub.url,
+        headers={"accept": accept},
+        timeout=STREAM_SECONDS_MAX,
+        excluded_checks=[schemathesis.checks.negative_data_rejection] if becomes_valid else [],
     )
+
+
+def changes_type_in_a_url(query: dict) -> bool:
+    """Whether a value only becomes text, and maybe valid, in the URL: `topic=false` is a topic."""
+
+    def stays(name: str, value: object) -> bool:
+        if name in ("topic", "event"):
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return isinstance(value, str | int) and not isinstance(value, bool)
+
+    return not all(stays(name, value) for name, value in query.items())
 
 
 def end_at_once(case: schemathesis.Case) -> None:
@@ -74,6 +91,13 @@ def end_at_once(case: schemathesis.Case) -> None:
     wait = str(case.query.get("wait", 0))
     if wait.isdecimal() and int(wait) <= 60:
         case.query["wait"] = 0
+
+
+def write_whole_numbers(body: object) -> None:
+    """Writes 5.0 as 5: an integer for JSON Schema either way, but not for the hub."""
+    for event in body if isinstance(body, list) else [body]:
+        if isinstance(event, dict) and isinstance(event.get("retry"), float) and event["retry"].is_integer():
+            event["retry"] = int(event["retry"])
 
 
 def test_document_is_valid(api):
