@@ -517,7 +517,7 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         help: "Serve at most this many connections at once",
         reference: "Further subscribers get an empty stream that tells them to come back later. \
                     Each connection is an open file: the hub raises its soft limit to the hard one, \
-                    and serves fewer connections, with a warning, when that is not enough.",
+                    and serves fewer connections, and says so, when that is not enough.",
         kind: Kind::Count {
             min: 1,
             max: 10_000_000,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::failure::Failure;
 use crate::options::{OptionRow, serve_options};
 use crate::settings::load::load;
-use crate::settings::{LogPlace, ServeSettings};
+use crate::settings::{LogPlace, Origin, ServeSettings, Settings};
 use crate::value::show_duration;
 
 mod open_files;
@@ -36,8 +36,8 @@ pub(crate) fn with_options(command: Command) -> Command {
 /// Serves until a signal ends it.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let loaded = load(matches)?;
-    let mut settings = loaded.settings.serve;
-    process_log::start(settings.log_level, settings.log_format == "json");
+    let mut settings = loaded.settings;
+    process_log::start(settings.serve.log_level, settings.serve.log_format == "json");
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -46,19 +46,25 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?
-        .block_on(serve(&settings))
+        .block_on(serve(&settings.serve))
 }
 
-/// Raises the limit of open files, and lowers that of connections if it is still not enough.
-fn make_room(settings: &mut ServeSettings) {
-    let fitting = open_files::make_room(settings.max_connections);
-    if fitting < settings.max_connections {
-        warn!(
-            "the process may open too few files for {} connections and serves {fitting}; raise the \
-             limit (ulimit -Hn, LimitNOFILE) or lower max_connections",
-            settings.max_connections
-        );
-        settings.max_connections = fitting;
+/// Raises the limit of open files, and lowers that of connections if it is still not enough. Nobody
+/// is warned who did not ask for so many.
+fn make_room(settings: &mut Settings) {
+    let wanted = settings.serve.max_connections;
+    let fitting = open_files::make_room(wanted);
+    if fitting == wanted {
+        return;
+    }
+    settings.serve.max_connections = fitting;
+    let told = format!(
+        "serving at most {fitting} connections, not {wanted}: the process may open no more files; \
+         raise the limit (ulimit -Hn, LimitNOFILE) or lower max_connections"
+    );
+    match settings.origin("max-connections") {
+        Origin::Default => info!("{told}"),
+        _ => warn!("{told}"),
     }
 }
 

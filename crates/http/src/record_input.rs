@@ -40,7 +40,7 @@ pub(crate) fn event_from_json(json: &[u8], limits: RecordLimits) -> Result<Recor
     let mut draft = Draft::default();
     for (name, value) in fields {
         match name.as_str() {
-            "topic" => draft.set_topics(topics_from_json(value)?, limits)?,
+            "topic" => draft.set_topics(&topics_from_json(value)?, limits)?,
             "event" => draft.set_event_type(&string(value, "event", "a string")?)?,
             "data" => draft.set_data(data_from_json(value)?, limits)?,
             "retry" => draft.set_retry(value.get())?,
@@ -75,7 +75,7 @@ pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Recor
         }
     }
     if !topics.is_empty() {
-        draft.set_topics(topics, limits)?;
+        draft.set_topics(&topics, limits)?;
     }
     draft.finish()
 }
@@ -91,7 +91,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn set_topics(&mut self, texts: Vec<String>, limits: RecordLimits) -> Result<(), Problem> {
+    fn set_topics(&mut self, texts: &[String], limits: RecordLimits) -> Result<(), Problem> {
         if texts.is_empty() {
             return Err(missing_topic());
         }
@@ -100,7 +100,7 @@ impl Draft {
             return Err(invalid("topic", &most));
         }
         let mut topics: Vec<Topic> = Vec::with_capacity(texts.len());
-        for text in &texts {
+        for text in texts {
             let topic = Topic::parse(text).map_err(|error| {
                 Problem::new(Kind::InvalidTopic, sentence(&error)).field("topic")
             })?;

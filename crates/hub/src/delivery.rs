@@ -1,7 +1,7 @@
 //! What travels from the log to a connection: events and notices, encoded once.
 
 use bytes::Bytes;
-use tidings_core::{Entry, Epoch, Notice, Position};
+use tidings_core::{Entry, Epoch, EventType, Notice, Position};
 use tidings_log::Body;
 use tidings_sse::{EventFields, Frame, encode_retry};
 
@@ -21,7 +21,7 @@ pub(crate) fn encode(epoch: Epoch, entry: &Entry<Body>, published_micros: u64) -
     let id = Position { epoch, offset: entry.offset }.to_string();
     let fields = EventFields {
         id: Some(&id),
-        event: entry.event_type.as_ref().map(|event_type| event_type.as_str()),
+        event: entry.event_type.as_ref().map(EventType::as_str),
         retry_ms: entry.payload.retry_ms,
         data: &entry.payload.data,
     };

@@ -52,10 +52,10 @@ impl Mailbox {
 
     /// Wakes the shard if it sleeps. What happened before is seen by the shard when it is awake.
     pub(crate) fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            if let Some(thread) = self.thread.get() {
-                thread.unpark();
-            }
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
         }
     }
 
