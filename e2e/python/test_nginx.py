@@ -171,6 +171,12 @@ def test_compression_by_nginx_does_not_hold_back(hub, start_nginx, topic):
                 text += inflater.decompress(next(pieces))
 
 
+@pytest.mark.parametrize(("config", "status"), [(MINIMAL, 414), (MANY_CONNECTIONS, 200)], ids=["default", "documented"])
+def test_url_with_many_topics(hub, start_nginx, config, status):
+    query = {"topic": [f"{number}/" + "x" * 200 for number in range(100)], "mode": "poll", "wait": 0}
+    assert httpx.get(f"{start_nginx(hub, config).url}/events", params=query).status_code == status
+
+
 @pytest.mark.parametrize(("config", "status"), [(MINIMAL, 413), (LARGE_BODIES, 200)], ids=["default", "documented"])
 def test_body_over_a_mebibyte(hub, start_nginx, topic, config, status):
     line = b'{"topic":"%s","data":"%s"}\n' % (topic.encode(), b"x" * 1000)
