@@ -451,7 +451,8 @@ impl<P> HubState<P> {
     fn handle_deadline(&mut self, key: SubscriberKey, now: Millis) {
         let subscriber = &mut self.subscribers[key];
         subscriber.timer_at = Millis::MAX;
-        if let Some((_, reason)) = subscriber.end.filter(|&(deadline, _)| deadline <= now) {
+        let end = subscriber.end.filter(|&(deadline, _)| deadline <= now);
+        if let Some((_, reason)) = end.filter(|&(_, reason)| may_end(reason, subscriber.phase)) {
             return self.close(key, reason);
         }
         match subscriber.phase {
@@ -474,8 +475,9 @@ impl<P> HubState<P> {
     fn schedule(&mut self, key: SubscriberKey, now: Millis) {
         let subscriber = &self.subscribers[key];
         let heartbeat = subscriber.written_at + heartbeat_after(&self.options, subscriber);
-        let end = subscriber.end.map_or(Millis::MAX, |(deadline, _)| deadline);
-        self.schedule_at(key, heartbeat.min(end).max(now));
+        // An end that has passed waits for the phase, not for the time.
+        let end = subscriber.end.map(|(deadline, _)| deadline).filter(|&deadline| deadline >= now);
+        self.schedule_at(key, end.unwrap_or(Millis::MAX).min(heartbeat).max(now));
     }
 
     fn schedule_at(&mut self, key: SubscriberKey, at: Millis) {
@@ -537,6 +539,13 @@ impl<P> HubState<P> {
     fn phase(&self, key: SubscriberKey) -> Option<Phase> {
         self.subscribers.get(key).map(|subscriber| subscriber.phase)
     }
+}
+
+/// Whether what is under way may be cut short. A poll first gets what is kept: until it has
+/// reached the head, nobody knows that there is nothing.
+fn may_end(reason: CloseReason, phase: Phase) -> bool {
+    let is_settling = matches!(phase, Phase::Seeking(_) | Phase::Reading | Phase::Offering);
+    !(reason == CloseReason::PollElapsed && is_settling)
 }
 
 /// How long a stream may be silent: the heartbeat, or up to a fifth less.

@@ -116,10 +116,39 @@ fn histogram(
     figures: &HistogramFigures,
 ) -> fmt::Result {
     let mut buckets = figures.buckets.clone();
-    // The largest number stands for +Inf.
-    buckets.push((f64::MAX, figures.over));
+    buckets.push((f64::INFINITY, figures.over));
     let count = buckets.iter().map(|(_, count)| count).sum();
     let unit = Some(&Unit::Seconds);
     let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
     metric.encode_histogram::<NoLabelSet>(figures.sum_seconds, count, &buckets, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidings::{HubOptions, MemoryLog, random_epoch};
+
+    use super::*;
+
+    #[test]
+    fn the_text_has_what_alerts_are_made_of() {
+        let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
+        let hub = Hub::start(HubOptions::default(), Arc::new(log)).unwrap();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(HubCollector(hub)));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "# TYPE tidings_active_connections gauge",
+            "tidings_events_delivered_total 0",
+            "tidings_connections_closed_total{reason=\"write_timeout\"} 0",
+            "tidings_gaps_total{reason=\"trimmed\"} 0",
+            "tidings_delivery_latency_seconds_bucket{le=\"0.25\"} 0",
+            "tidings_delivery_latency_seconds_bucket{le=\"+Inf\"} 0",
+            "tidings_delivery_latency_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");
+        }
+    }
 }

@@ -425,3 +425,34 @@ fn every_schedule_delivers_what_the_model_says() {
         }
     }
 }
+
+#[test]
+fn a_poll_does_not_end_before_what_is_kept_was_read() {
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let entry = Arc::new(Entry {
+        offset: 1,
+        topics: [Topic::parse("a").unwrap()].into(),
+        event_type: None,
+        private: false,
+        payload: (),
+    });
+    state.handle_appended(std::slice::from_ref(&entry));
+    let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
+    let stream = StreamOptions { control: true, poll_deadline: Some(0), jitter: 0.0 };
+    let key = state.subscribe(interest, Start::At(1), None, stream, 0);
+    assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, until: 2, .. })));
+
+    state.handle_timeout(5_000);
+    assert!(state.poll_effect().is_none());
+    assert!(state.poll_timeout() > Some(5_000), "it does not wait in a circle");
+
+    let entries = vec![entry];
+    state.handle_read(key, ReadOutcome::Entries { entries, next: 2 }, 5_000);
+    let Some(Effect::Write(write)) = state.poll_effect() else { panic!("nothing is offered") };
+    state.handle_written(&write, 1, true, 5_000);
+    let closed = state.poll_effect();
+    assert!(
+        matches!(closed, Some(Effect::Close { reason: CloseReason::PollDone, cursor: 2, .. })),
+        "{closed:?}"
+    );
+}
