@@ -55,7 +55,10 @@ pub enum EventTypeError {
     #[error("an event type has no CR, LF or NUL")]
     Control,
     /// The string begins with [`EventType::RESERVED_PREFIX`].
-    #[error("an event type does not begin with `{}`, the hub's own do", EventType::RESERVED_PREFIX)]
+    #[error(
+        "choose an event type that does not begin with `{}`, as the hub's own do",
+        EventType::RESERVED_PREFIX
+    )]
     Reserved,
 }
 
