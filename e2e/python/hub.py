@@ -21,7 +21,9 @@ class Hub:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=log.parent,
-            env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")},
+            env={
+                name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")
+            },
             text=True,
         )
         self._asked_to_end = False

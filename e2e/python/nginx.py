@@ -38,7 +38,9 @@ HTTP_PREAMBLE = """
 
 def location(*directives: str) -> str:
     """A `location` that passes everything on, with these directives."""
-    lines = "".join(f"{directive};\n" for directive in ("proxy_pass http://127.0.0.1:8080", *directives))
+    lines = "".join(
+        f"{directive};\n" for directive in ("proxy_pass http://127.0.0.1:8080", *directives)
+    )
     return f"location / {{\n{lines}}}\n"
 
 

@@ -23,7 +23,9 @@ class Stream:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
         self._connection.connect()
         asked = time.monotonic()
-        self._connection.request("GET", target, headers={"accept": "text/event-stream"} | (headers or {}))
+        self._connection.request(
+            "GET", target, headers={"accept": "text/event-stream"} | (headers or {})
+        )
         self.response = self._connection.getresponse()
         self.head_ms = (time.monotonic() - asked) * 1000
         assert self.response.status == 200, self.response.read()

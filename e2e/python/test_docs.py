@@ -66,7 +66,9 @@ def test_examples_work(start_hub, start_nginx, page):
     hub = start_hub()
     proxy = start_nginx(hub, location("proxy_http_version 1.1"))
     text = (REPOSITORY / "docs" / page).read_text()
-    text = text.replace("http://127.0.0.1:8080", hub.url).replace("http://127.0.0.1:8000", proxy.url)
+    text = text.replace("http://127.0.0.1:8080", hub.url).replace(
+        "http://127.0.0.1:8000", proxy.url
+    )
     with ExitStack() as running:
         streams = []
         for command, expected in examples(text):
@@ -74,10 +76,12 @@ def test_examples_work(start_hub, start_nginx, page):
                 streams.append(running.enter_context(Running(command, expected)))
                 streams[-1].check_first_line()
                 continue
-            printed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20)
+            printed = subprocess.run(
+                ["bash", "-c", command], capture_output=True, text=True, timeout=20
+            )
             lines = printed.stdout.splitlines()
             assert len(lines) == len(expected), f"{command}\nprinted {printed.stdout}"
-            for line, wanted in zip(lines, expected):
+            for line, wanted in zip(lines, expected, strict=True):
                 check_line(command, line, wanted)
         for stream in streams:
             stream.check_rest()

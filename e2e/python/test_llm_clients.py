@@ -52,7 +52,11 @@ def anthropic_events() -> list[dict]:
         },
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": token}}
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": token},
+            }
             for token in TOKENS
         ),
         {"type": "content_block_stop", "index": 0},
@@ -149,7 +153,9 @@ def read_message(transport: httpx2.BaseTransport) -> list[dict]:
         http_client=httpx2.Client(transport=transport),
     )
     question = [{"role": "user", "content": "What are tidings?"}]
-    with client.messages.create(model="model", max_tokens=64, messages=question, stream=True) as stream:
+    with client.messages.create(
+        model="model", max_tokens=64, messages=question, stream=True
+    ) as stream:
         events = []
         for event in stream:
             events.append(event.model_dump(exclude_unset=True))
@@ -226,14 +232,21 @@ def test_httpx_sse_reads_exactly_the_events(hub, topic):
         (" indented", {}, " indented"),
     ]
     published = [
-        (hub.publish(topic, data, **fields), fields.get("event", "message"), text, fields.get("retry"))
+        (
+            hub.publish(topic, data, **fields),
+            fields.get("event", "message"),
+            text,
+            fields.get("retry"),
+        )
         for data, fields, text in events
     ]
     query = {"topic": topic, "last": "earliest"}
-    with httpx.Client() as client:
-        with httpx_sse.connect_sse(client, "GET", f"{hub.url}/events", params=query) as source:
-            received = [
-                (event.id, event.event, event.data, event.retry)
-                for event in islice(source.iter_sse(), len(published))
-            ]
+    with (
+        httpx.Client() as client,
+        httpx_sse.connect_sse(client, "GET", f"{hub.url}/events", params=query) as source,
+    ):
+        received = [
+            (event.id, event.event, event.data, event.retry)
+            for event in islice(source.iter_sse(), len(published))
+        ]
     assert received == published

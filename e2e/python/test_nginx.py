@@ -133,12 +133,16 @@ def test_client_that_left_is_noticed(hub, proxy, version, topic, figure):
     stream = Stream(proxy.port, topic=topic)
     ms_until_active(hub, 1)
     stream.close()
-    figure(f"nginx over {version}, a client that left is noticed within {ms_until_active(hub, 0):.1f} ms")
+    figure(
+        f"nginx over {version}, a client that left is noticed within {ms_until_active(hub, 0):.1f} ms"
+    )
 
 
 def test_without_the_header_events_are_held_back(hub, start_nginx, topic):
     """What the header is for: over HTTP/1.0 a buffering nginx waits until a buffer is full."""
-    deaf = start_nginx(hub, location("proxy_http_version 1.0", "proxy_ignore_headers X-Accel-Buffering"))
+    deaf = start_nginx(
+        hub, location("proxy_http_version 1.0", "proxy_ignore_headers X-Accel-Buffering")
+    )
     proxy = start_nginx(hub, location("proxy_http_version 1.0"))
     ms_until_active(hub, 0)
     held = HTTPConnection("127.0.0.1", deaf.port, timeout=20)
@@ -159,10 +163,14 @@ def test_without_the_header_events_are_held_back(hub, start_nginx, topic):
 def test_compression_by_nginx_does_not_hold_back(hub, start_nginx, topic):
     proxy = start_nginx(
         hub,
-        location("proxy_http_version 1.1", "gzip on", "gzip_proxied any", "gzip_types text/event-stream"),
+        location(
+            "proxy_http_version 1.1", "gzip on", "gzip_proxied any", "gzip_types text/event-stream"
+        ),
     )
     query = {"topic": topic}
-    with httpx.stream("GET", f"{proxy.url}/events", params=query, headers={"accept-encoding": "gzip"}) as answer:
+    with httpx.stream(
+        "GET", f"{proxy.url}/events", params=query, headers={"accept-encoding": "gzip"}
+    ) as answer:
         assert answer.headers["content-encoding"] == "gzip"
         inflater, text, pieces = zlib.decompressobj(wbits=31), b"", answer.iter_raw()
         for number in range(3):
@@ -171,13 +179,21 @@ def test_compression_by_nginx_does_not_hold_back(hub, start_nginx, topic):
                 text += inflater.decompress(next(pieces))
 
 
-@pytest.mark.parametrize(("config", "status"), [(MINIMAL, 414), (MANY_CONNECTIONS, 200)], ids=["default", "documented"])
+@pytest.mark.parametrize(
+    ("config", "status"), [(MINIMAL, 414), (MANY_CONNECTIONS, 200)], ids=["default", "documented"]
+)
 def test_url_with_many_topics(hub, start_nginx, config, status):
-    query = {"topic": [f"{number}/" + "x" * 200 for number in range(100)], "mode": "poll", "wait": 0}
+    query = {
+        "topic": [f"{number}/" + "x" * 200 for number in range(100)],
+        "mode": "poll",
+        "wait": 0,
+    }
     assert httpx.get(f"{start_nginx(hub, config).url}/events", params=query).status_code == status
 
 
-@pytest.mark.parametrize(("config", "status"), [(MINIMAL, 413), (LARGE_BODIES, 200)], ids=["default", "documented"])
+@pytest.mark.parametrize(
+    ("config", "status"), [(MINIMAL, 413), (LARGE_BODIES, 200)], ids=["default", "documented"]
+)
 def test_body_over_a_mebibyte(hub, start_nginx, topic, config, status):
     line = b'{"topic":"%s","data":"%s"}\n' % (topic.encode(), b"x" * 1000)
     answer = httpx.post(
@@ -207,7 +223,9 @@ def test_lines_are_published_while_the_body_is_sent(hub, start_nginx, topic):
     assert answer.json()["ids"] == [event.id for event in received]
 
 
-@pytest.mark.parametrize(("config", "status"), [(MINIMAL, 403), (HOST_PASSED_ON, 200)], ids=["default", "documented"])
+@pytest.mark.parametrize(
+    ("config", "status"), [(MINIMAL, 403), (HOST_PASSED_ON, 200)], ids=["default", "documented"]
+)
 def test_form_of_a_page_publishes_over_plain_http(hub, start_nginx, topic, config, status):
     proxy = start_nginx(hub, config)
     answer = httpx.post(f"{proxy.url}/events", data={"topic": topic}, headers={"origin": proxy.url})
@@ -226,7 +244,9 @@ def test_form_of_a_page_publishes_over_plain_http(hub, start_nginx, topic, confi
 def test_page_publishes_with_nothing_more(hub, start_nginx, topic, body, headers):
     ((kind, fields),) = body.items()
     fields["topic"] = topic
-    answer = httpx.post(f"{start_nginx(hub, MINIMAL).url}/events", headers=headers, **{kind: fields})
+    answer = httpx.post(
+        f"{start_nginx(hub, MINIMAL).url}/events", headers=headers, **{kind: fields}
+    )
     assert answer.status_code == 200, answer.text
 
 
@@ -234,7 +254,9 @@ def test_many_streams(hub, start_nginx, topic, figure):
     proxy = start_nginx(hub, MANY_CONNECTIONS)
     ms_until_active(hub, 0)
     with ExitStack() as opened:
-        streams = [opened.enter_context(Stream(proxy.port, topic=topic)) for _ in range(MANY_STREAMS)]
+        streams = [
+            opened.enter_context(Stream(proxy.port, topic=topic)) for _ in range(MANY_STREAMS)
+        ]
         published = time.monotonic()
         event_id = hub.publish(topic, "for all")
         events = [stream.event() for stream in streams]

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from prometheus_client import parser as prometheus_text
 from prometheus_client.openmetrics import parser as openmetrics
 
-import schemathesis
 from conftest import FIGURES, OPENAPI, REPOSITORY
 from stream import Stream
 
@@ -63,7 +63,9 @@ def test_every_answer_conforms(case: schemathesis.Case, hub, accept, asked):
         end_at_once(case)
     elif case.operation.label == "POST /events":
         # The serializer makes one line of what is no array.
-        becomes_valid = case.media_type == "application/x-ndjson" and not isinstance(case.body, list)
+        becomes_valid = case.media_type == "application/x-ndjson" and not isinstance(
+            case.body, list
+        )
         write_whole_numbers(case.body)
     case.call_and_validate(
         hub.url,
@@ -96,7 +98,11 @@ def end_at_once(case: schemathesis.Case) -> None:
 def write_whole_numbers(body: object) -> None:
     """Writes 5.0 as 5: an integer for JSON Schema either way, but not for the hub."""
     for event in body if isinstance(body, list) else [body]:
-        if isinstance(event, dict) and isinstance(event.get("retry"), float) and event["retry"].is_integer():
+        if (
+            isinstance(event, dict)
+            and isinstance(event.get("retry"), float)
+            and event["retry"].is_integer()
+        ):
             event["retry"] = int(event["retry"])
 
 
@@ -239,7 +245,9 @@ def test_bad_publish_is_told_what_is_wrong(hub, api, request_, status, slug, mem
 @pytest.mark.parametrize(
     ("query", "accept", "status", "slug", "members"),
     SUBSCRIPTIONS,
-    ids=[f"{query[:40] or 'no query'} {accept or ''}".strip() for query, accept, *_ in SUBSCRIPTIONS],
+    ids=[
+        f"{query[:40] or 'no query'} {accept or ''}".strip() for query, accept, *_ in SUBSCRIPTIONS
+    ],
 )
 def test_bad_subscription_is_told_what_is_wrong(hub, api, query, accept, status, slug, members):
     headers = {"accept": accept} if accept else {}
@@ -257,12 +265,17 @@ def test_bad_line_of_a_pipe_is_told_with_what_was_published(hub, api, topic):
             yield b"{\n"
 
         answer = hub.client.post("/events", content=lines(), headers=NDJSON)
-    check_problem(answer, api, 400, "invalid-json", {"line": 3, "published": 2, "lastEventId": received[-1]})
+    check_problem(
+        answer, api, 400, "invalid-json", {"line": 3, "published": 2, "lastEventId": received[-1]}
+    )
 
 
 @pytest.mark.parametrize(
     ("accept", "parse"),
-    [("text/plain", prometheus_text.text_string_to_metric_families), ("application/openmetrics-text", openmetrics.text_string_to_metric_families)],
+    [
+        ("text/plain", prometheus_text.text_string_to_metric_families),
+        ("application/openmetrics-text", openmetrics.text_string_to_metric_families),
+    ],
     ids=["Prometheus", "OpenMetrics"],
 )
 def test_metrics_are_what_prometheus_reads(hub, topic, accept, parse):
@@ -273,11 +286,15 @@ def test_metrics_are_what_prometheus_reads(hub, topic, accept, parse):
     assert answer.headers["content-type"].startswith(accept)
     families = {family.name: family for family in parse(answer.text)}
     assert all(name.startswith("tidings_") for name in families)
-    assert {family.name for family in families.values() if family.type in ("unknown", "untyped")} == set()
+    assert {
+        family.name for family in families.values() if family.type in ("unknown", "untyped")
+    } == set()
     histograms = [family for family in families.values() if family.type == "histogram"]
     assert len(histograms) >= 2
     for histogram in histograms:
-        samples = {(sample.name, sample.labels.get("le")): sample.value for sample in histogram.samples}
+        samples = {
+            (sample.name, sample.labels.get("le")): sample.value for sample in histogram.samples
+        }
         count = samples[f"{histogram.name}_count", None]
         assert samples.get((f"{histogram.name}_bucket", "+Inf")) == count
 
@@ -297,7 +314,9 @@ def test_hub_that_drains_says_so(start_hub, api):
         hub.begin_shutdown()
         shutdown = stream.event()
         ready = hub.client.get("/health/ready")
-        refused = hub.client.get("/events?topic=a&mode=poll", headers={"accept": "application/json"})
+        refused = hub.client.get(
+            "/events?topic=a&mode=poll", headers={"accept": "application/json"}
+        )
         with pytest.raises(EOFError):
             stream.event()
     assert (shutdown.id, shutdown.event) == (None, "tidings.shutdown")
@@ -312,7 +331,9 @@ def test_hub_that_drains_says_so(start_hub, api):
 def test_full_hub_turns_polls_away_with_a_problem(start_hub, api):
     full = start_hub("--max-connections", "1")
     with Stream(full.port, topic="a"):
-        poll = full.client.get("/events?topic=a&mode=poll&wait=0", headers={"accept": "application/json"})
+        poll = full.client.get(
+            "/events?topic=a&mode=poll&wait=0", headers={"accept": "application/json"}
+        )
         check_problem(poll, api, 503, "too-many-connections", {})
         assert int(poll.headers["retry-after"]) >= 1
 
