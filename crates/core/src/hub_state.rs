@@ -15,19 +15,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use slotmap::{SlotMap, new_key_type};
+use slotmap::SlotMap;
 
 use crate::effect::{
     Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
 };
-use crate::subscriber::{Phase, Search, StreamOptions, Subscriber};
+use crate::subscriber::{GroupKey, Phase, Search, StreamOptions, Subscriber};
 use crate::timer_wheel::TimerWheel;
 use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, TopicIndex};
-
-new_key_type! {
-    /// Names a group of subscribers with equal interests.
-    pub(crate) struct GroupKey;
-}
 
 /// The times the state machine keeps.
 #[derive(Debug, Clone, Copy)]
@@ -344,6 +339,9 @@ impl<P> HubState<P> {
             let reason = subscriber.end.map_or(CloseReason::PollElapsed, |(_, reason)| reason);
             return self.close(key, reason);
         }
+        if subscriber.stream.poll_deadline.is_some() && subscriber.is_told {
+            return self.close(key, CloseReason::PollDone);
+        }
         let live = &mut self.groups[subscriber.group].live;
         subscriber.phase = Phase::Live { place: live.len() as u32 };
         live.push(key);
@@ -411,7 +409,9 @@ impl<P> HubState<P> {
     }
 
     fn announce(&mut self, key: SubscriberKey, notice: Notice) {
-        if self.subscribers[key].stream.control || matches!(notice, Notice::Shutdown { .. }) {
+        let subscriber = &mut self.subscribers[key];
+        if subscriber.stream.control || matches!(notice, Notice::Shutdown { .. }) {
+            subscriber.is_told = true;
             self.effects.push_back(Effect::Announce { subscriber: key, notice });
         }
     }

@@ -10,19 +10,19 @@
 //! - [`resume_after`] says where a returning subscriber begins and what it has missed for good.
 //! - [`HubState`] does the rest; what it causes comes out as [`Effect`]s.
 
-mod effect;
-mod entry;
-mod hub_state;
-mod interest;
 mod position;
-mod resume;
-mod rights;
-mod selector;
-mod subscriber;
-mod template;
-mod timer_wheel;
 mod topic;
+mod selector;
+mod template;
+mod rights;
+mod entry;
+mod interest;
+mod resume;
 mod topic_index;
+mod timer_wheel;
+mod effect;
+mod subscriber;
+mod hub_state;
 
 pub use effect::{
     Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,

@@ -1,8 +1,14 @@
 //! One subscriber: a cursor in the log and what it is doing there.
 
+use slotmap::new_key_type;
+
 use crate::effect::CloseReason;
-use crate::hub_state::GroupKey;
 use crate::{Millis, Start};
+
+new_key_type! {
+    /// Names a group of subscribers with equal interests.
+    pub(crate) struct GroupKey;
+}
 
 /// How a stream is to be served.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +33,8 @@ pub(crate) struct Subscriber {
     /// by then is a gap, later it means that the subscriber fell behind.
     pub(crate) resumed_after: Option<u64>,
     pub(crate) stream: StreamOptions,
+    /// A notice was delivered: enough of an answer for a poll.
+    pub(crate) is_told: bool,
     /// When it ends in any case, and why.
     pub(crate) end: Option<(Millis, CloseReason)>,
     pub(crate) written_at: Millis,
@@ -78,6 +86,16 @@ impl Subscriber {
         };
         let end = stream.poll_deadline.map(|deadline| (deadline, CloseReason::PollElapsed));
         let timer_at = Millis::MAX;
-        Self { group, cursor, phase, resumed_after, stream, end, written_at: now, timer_at }
+        Self {
+            group,
+            cursor,
+            phase,
+            resumed_after,
+            stream,
+            is_told: false,
+            end,
+            written_at: now,
+            timer_at,
+        }
     }
 }

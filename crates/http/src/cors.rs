@@ -6,8 +6,7 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::request_id::X_REQUEST_ID;
-use crate::subscribe::LAST_EVENT_ID;
+use crate::header_names::{LAST_EVENT_ID, X_REQUEST_ID};
 
 /// Whether pages of `origin` may use the hub.
 pub(crate) fn is_listed(origins: &[String], origin: &str) -> bool {

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
-use crate::router::App;
+use crate::app::App;
 
 pub(crate) async fn live() -> Response {
     answer(StatusCode::OK, r#"{"status":"ok"}"#)

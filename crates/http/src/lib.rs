@@ -4,23 +4,25 @@
 //! `docs/reference/http-api.md`, machine-readable at `/openapi.json`. This crate does not know
 //! where events are stored.
 
+mod options;
+mod header_names;
+mod app;
+mod problem;
+mod query;
 mod accept;
-mod cors;
+mod record_input;
+mod publish;
+mod ndjson;
+mod subscribe;
+mod poll;
+mod stats;
 mod health;
 mod metrics;
-mod ndjson;
-mod options;
+mod cors;
 mod page;
-mod poll;
-mod problem;
-mod publish;
-mod query;
-mod record_input;
 mod request_id;
 mod router;
 mod server;
-mod stats;
-mod subscribe;
 
 pub use options::HttpOptions;
 pub use router::router;

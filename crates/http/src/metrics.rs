@@ -15,21 +15,40 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use tidings::{Figures, HistogramFigures, Hub};
 
-use crate::router::App;
+use crate::app::App;
 
 pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(HubCollector(app.hub().clone())));
     let mut text = String::new();
     encode(&mut text, &registry).expect("a string takes everything");
-    // The same text is valid in both formats; a scraper is told the one it asked for.
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = if accept.contains("application/openmetrics-text") {
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    let (content_type, text) = if accept.contains("application/openmetrics-text") {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     } else {
-        "text/plain; version=0.0.4; charset=utf-8"
+        ("text/plain; version=0.0.4; charset=utf-8", to_text_format(&text))
     };
     ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], text).into_response()
+}
+
+/// Says OpenMetrics in the older text format: there a counter is described under the name that its
+/// samples have, and units and the end are not marked.
+fn to_text_format(open_metrics: &str) -> String {
+    let lines: Vec<&str> = open_metrics.lines().collect();
+    let is_counter = |name: &str| lines.contains(&&*format!("# TYPE {name} counter"));
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in &lines {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
+            (Some("#"), Some(kind), Some(name), Some(rest)) if is_counter(name) => {
+                text.push_str(&format!("# {kind} {name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[derive(Debug)]
@@ -139,8 +158,12 @@ mod tests {
         registry.register_collector(Box::new(HubCollector(hub)));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
+        let text = to_text_format(&text);
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
         for line in [
             "# TYPE tidings_active_connections gauge",
+            "# TYPE tidings_events_delivered_total counter",
+            "# HELP tidings_gaps_total Gaps announced, by reason",
             "tidings_events_delivered_total 0",
             "tidings_connections_closed_total{reason=\"write_timeout\"} 0",
             "tidings_gaps_total{reason=\"trimmed\"} 0",

@@ -16,10 +16,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidings::{Position, Published, Record};
 
-use crate::problem::{Kind, Problem};
-use crate::publish::broken_body;
+use crate::app::App;
+use crate::problem::{Kind, Problem, broken_body};
 use crate::record_input::event_from_json;
-use crate::router::App;
 
 /// Publishes the body of `request`; answers the ids in order.
 pub(crate) async fn publish(app: &App, request: Request) -> Result<Vec<Published>, Problem> {

@@ -1,6 +1,7 @@
 //! The page at `/` and the description of the API, both from the binary.
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
@@ -10,8 +11,8 @@ pub(crate) async fn index() -> Response {
     file("text/html; charset=utf-8", include_str!("page/index.html"))
 }
 
-pub(crate) async fn asset(Path(name): Path<String>) -> Response {
-    match name.as_str() {
+pub(crate) async fn asset(name: Result<Path<String>, PathRejection>) -> Response {
+    match name.as_ref().map_or("", |Path(name)| name.as_str()) {
         "app.js" => file("text/javascript; charset=utf-8", include_str!("page/app.js")),
         "style.css" => file("text/css; charset=utf-8", include_str!("page/style.css")),
         "favicon.svg" => file("image/svg+xml", include_str!("page/favicon.svg")),

@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -96,13 +96,23 @@ pub(crate) struct Problem {
     /// How much of a streamed body was published before, and its last id.
     published: Option<(u64, Option<Position>)>,
     retry_after_s: Option<u64>,
+    /// The body of the request was not read to its end, so the connection cannot be used again.
+    closes: bool,
 }
 
 impl Problem {
     /// `detail` is a sentence that says what to do.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { kind, detail, field: None, line: None, published: None, retry_after_s: None }
+        Self {
+            kind,
+            detail,
+            field: None,
+            line: None,
+            published: None,
+            retry_after_s: None,
+            closes: false,
+        }
     }
 
     pub(crate) fn field(mut self, name: impl Into<String>) -> Self {
@@ -122,6 +132,12 @@ impl Problem {
 
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Tells the client not to use the connection again.
+    pub(crate) fn closing(mut self) -> Self {
+        self.closes = true;
         self
     }
 
@@ -183,6 +199,9 @@ impl IntoResponse for Problem {
         let mut response = self.kind.describe().2.into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -202,7 +221,7 @@ impl From<PublishError> for Problem {
                 format!("Nothing was published; try again after a while. {reason}."),
             )
             .retry_after(1),
-            PublishError::Closed => {
+            PublishError::ShuttingDown => {
                 Self::new(Kind::ShuttingDown, "Publish to another node, or try again.")
                     .retry_after(1)
             }
@@ -217,4 +236,9 @@ pub(crate) fn event_too_large(bytes: usize, event_bytes_max: usize) -> Problem {
          to it, split it, or raise max_event_bytes."
     );
     Problem::new(Kind::EventTooLarge, detail).field("data")
+}
+
+/// The connection ended, or broke the rules of HTTP, within the body.
+pub(crate) fn broken_body() -> Problem {
+    Problem::new(Kind::InvalidJson, "Send the whole body: it ended early.")
 }

@@ -2,18 +2,18 @@
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use tidings::{Position, Published};
 
+use crate::app::App;
 use crate::cors::is_listed;
 use crate::ndjson;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, broken_body};
 use crate::record_input::{event_from_form, from_json};
-use crate::router::App;
 
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
     match answer(&app, request).await {
@@ -24,7 +24,9 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Respons
 
 async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     let media_type = media_type(request.headers());
-    refuse_cross_site(request.headers(), &media_type, &app.options().cors_origins)?;
+    refuse_cross_site(request.headers(), &media_type, &app.options().cors_origins)
+        .and_then(|()| refuse_encoded(request.headers()))
+        .map_err(Problem::closing)?;
     match media_type.as_str() {
         "application/json" => {
             let body = whole(request.into_body(), app.options().body_bytes_max).await?;
@@ -37,12 +39,15 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
             let record = event_from_form(&body, app.record_limits())?;
             Ok(id(app.hub().publish(vec![record]).await?))
         }
-        "application/x-ndjson" => Ok(ids(ndjson::publish(app, request).await?)),
+        "application/x-ndjson" => {
+            Ok(ids(ndjson::publish(app, request).await.map_err(Problem::closing)?))
+        }
         _ => Err(Problem::new(
             Kind::UnsupportedMediaType,
             "Send application/json, application/x-ndjson or application/x-www-form-urlencoded, \
              and say so in Content-Type.",
-        )),
+        )
+        .closing()),
     }
 }
 
@@ -79,6 +84,17 @@ fn refuse_cross_site(
     Ok(())
 }
 
+/// Refuses a body that would have to be decompressed.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let detail = "Send the body as it is, without Content-Encoding.";
+            Err(Problem::new(Kind::UnsupportedMediaType, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn whole(body: Body, body_bytes_max: usize) -> Result<Bytes, Problem> {
     match Limited::new(body, body_bytes_max).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
@@ -88,14 +104,10 @@ async fn whole(body: Body, body_bytes_max: usize) -> Result<Bytes, Problem> {
                 "At most {body_bytes_max} bytes are taken at once: send several requests, or \
                  application/x-ndjson, which is streamed."
             ),
-        )),
+        )
+        .closing()),
         Err(_) => Err(broken_body()),
     }
-}
-
-/// The connection ended, or broke the rules of HTTP, within the body.
-pub(crate) fn broken_body() -> Problem {
-    Problem::new(Kind::InvalidJson, "Send the whole body: it ended early.")
 }
 
 fn id(published: Published) -> Response {

@@ -2,11 +2,12 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use crate::header_names::X_REQUEST_ID;
 use crate::problem::Problem;
 
 /// Keeps the id that a proxy gave the request if it is harmless, else gives it one.
@@ -36,5 +37,4 @@ fn random_id() -> HeaderValue {
     HeaderValue::try_from(format!("{:016x}", fastrand::u64(..))).expect("hex is a valid header")
 }
 
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ID_BYTES_MAX: usize = 128;

@@ -1,37 +1,11 @@
 //! Which path does what.
 
-use std::sync::Arc;
-
 use axum::routing::{MethodRouter, get};
 use axum::{Router, middleware};
 use tidings::Hub;
 
-use crate::record_input::RecordLimits;
+use crate::app::App;
 use crate::{HttpOptions, cors, health, metrics, page, publish, request_id, stats, subscribe};
-
-/// What every handler works with.
-#[derive(Clone)]
-pub(crate) struct App {
-    hub: Hub,
-    options: Arc<HttpOptions>,
-}
-
-impl App {
-    pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    pub(crate) fn options(&self) -> &HttpOptions {
-        &self.options
-    }
-
-    pub(crate) fn record_limits(&self) -> RecordLimits {
-        RecordLimits {
-            topics_max: self.options.topics_max,
-            event_bytes_max: self.hub.options().limits.event_bytes_max,
-        }
-    }
-}
 
 /// The routes of a hub, to be served by [`serve`](crate::serve) or mounted in an axum application.
 ///
@@ -39,7 +13,7 @@ impl App {
 /// server that owns it notices.
 pub fn router(hub: Hub, options: HttpOptions) -> Router {
     let cors = cors::layer(&options.cors_origins);
-    let app = App { hub, options: Arc::new(options) };
+    let app = App::new(hub, options);
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods);

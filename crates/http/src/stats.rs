@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,24 +13,27 @@ use bytes::Bytes;
 use http_body::Frame;
 use tidings::Hub;
 use tidings_sse::EventFields;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::router::App;
+use crate::app::App;
 use crate::subscribe::{event_stream, turned_away};
 
 pub(crate) async fn stats(State(app): State<App>) -> Response {
-    if app.hub().is_shutting_down() {
+    let permit = Arc::clone(app.stats_streams()).try_acquire_owned();
+    let Some(permit) = permit.ok().filter(|_| !app.hub().is_shutting_down()) else {
         return turned_away(&app);
-    }
+    };
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    event_stream(Body::new(StatsBody { hub: app.hub().clone(), ticks }))
+    event_stream(Body::new(StatsBody { hub: app.hub().clone(), ticks, _permit: permit }))
 }
 
 /// Ends when the hub shuts down.
 struct StatsBody {
     hub: Hub,
     ticks: Interval,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl http_body::Body for StatsBody {

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidings::{
@@ -19,11 +19,12 @@ use tidings::{
 use tokio::sync::Notify;
 
 use crate::accept::{self, Form};
+use crate::app::App;
+use crate::header_names::{LAST_EVENT_ID, X_ACCEL_BUFFERING};
 use crate::options::{LAST_MAX, POLL_WAIT_DEFAULT, POLL_WAIT_MAX};
 use crate::poll;
 use crate::problem::{Kind, Problem};
 use crate::query::{pairs, text};
-use crate::router::App;
 
 /// Breaks the connection that a request came on; put into requests by [`serve`](crate::serve).
 #[derive(Debug, Clone)]
@@ -97,7 +98,7 @@ impl Wanted {
 
     /// The header wins over the query: it is what the browser saw last.
     fn resume_by_header(&mut self, headers: &HeaderMap) {
-        let id = headers.get("last-event-id").map(HeaderValue::as_bytes).unwrap_or_default();
+        let id = headers.get(&LAST_EVENT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
         if !id.is_empty() {
             self.from = From::Id(id.to_vec());
         }
@@ -223,7 +224,7 @@ pub(crate) fn event_stream(body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
 }
 
@@ -248,6 +249,3 @@ impl http_body::Body for EventStreamBody {
         Poll::Ready(bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
     }
 }
-
-pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

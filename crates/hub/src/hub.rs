@@ -1,12 +1,12 @@
 //! Publish, subscribe, shut down.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use tidings_core::{Bounds, Epoch, Gap, Interest, Position, Start, StreamOptions, resume_after};
 use tidings_log::{AppendError, EventLog, ReadLimit, Record};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::journal::{Journal, PUBLISHES_MAX, Publish};
@@ -14,6 +14,7 @@ use crate::mailbox::{Command, Mailbox, Subscribe};
 use crate::meter::{Figures, Meter};
 use crate::outlet::{Abort, Backlog};
 use crate::shard::{Shard, Surroundings};
+use crate::shared::{Shared, SubscribeError};
 use crate::subscription::Subscription;
 use crate::tail::Tail;
 use crate::{HubOptions, log_reader};
@@ -25,20 +26,6 @@ use crate::{HubOptions, log_reader};
 #[derive(Clone)]
 pub struct Hub {
     shared: Arc<Shared>,
-}
-
-/// What publishing, subscriptions and the threads have in common.
-pub(crate) struct Shared {
-    options: HubOptions,
-    clock: Clock,
-    meter: Arc<Meter>,
-    log: Arc<dyn EventLog>,
-    publishes: mpsc::Sender<Publish>,
-    mailboxes: Vec<Arc<Mailbox>>,
-    next_shard: AtomicUsize,
-    connections: AtomicUsize,
-    connection_ended: Notify,
-    draining: AtomicBool,
 }
 
 /// The ids that a publish was given: consecutive, in the order of the records.
@@ -113,21 +100,7 @@ pub enum PublishError {
     /// The log cannot be written now; try again later.
     #[error(transparent)]
     Log(#[from] AppendError),
-    /// The hub has shut down.
-    #[error("the hub has shut down")]
-    Closed,
-}
-
-/// Why there is no subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SubscribeError {
-    /// As many are open as the hub takes; try again later.
-    #[error("{connections_max} subscriptions are open, and no more are taken")]
-    TooManyConnections {
-        /// The limit.
-        connections_max: usize,
-    },
-    /// The hub is shutting down; go elsewhere or come back.
+    /// The hub is shutting down; publish to another one, or try again later.
     #[error("the hub is shutting down")]
     ShuttingDown,
 }
@@ -175,18 +148,7 @@ impl Hub {
             mailboxes: mailboxes.clone(),
         };
         spawn("tidings-journal", move || journal.run(received))?;
-        let shared = Shared {
-            options,
-            clock,
-            meter,
-            log,
-            publishes,
-            mailboxes,
-            next_shard: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            connection_ended: Notify::new(),
-            draining: AtomicBool::new(false),
-        };
+        let shared = Shared::new(options, clock, meter, log, publishes, mailboxes);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -201,6 +163,9 @@ impl Hub {
     ///
     /// If the future is dropped, the events are published as a whole or not at all.
     pub async fn publish(&self, records: Vec<Record>) -> Result<Published, PublishError> {
+        if self.shared.is_draining() {
+            return Err(PublishError::ShuttingDown);
+        }
         let event_bytes_max = self.shared.options.limits.event_bytes_max;
         let too_large = |(_, record): &(usize, &Record)| record.data.len() > event_bytes_max;
         if let Some((place, record)) = records.iter().enumerate().find(too_large) {
@@ -210,8 +175,8 @@ impl Hub {
         let count = records.len() as u64;
         let (reply, answer) = oneshot::channel();
         let publish = Publish { records, at_micros: self.shared.clock.now_micros(), reply };
-        self.shared.publishes.send(publish).await.map_err(|_| PublishError::Closed)?;
-        let first = answer.await.map_err(|_| PublishError::Closed)??;
+        self.shared.publishes.send(publish).await.map_err(|_| PublishError::ShuttingDown)?;
+        let first = answer.await.map_err(|_| PublishError::ShuttingDown)??;
         Ok(Published { epoch: self.shared.epoch(), first, count })
     }
 
@@ -234,8 +199,7 @@ impl Hub {
         let poll_deadline = options.poll.map(|wait| shared.clock.now() + wait.as_millis() as u64);
         let control = !options.control_off;
         let stream = StreamOptions { control, poll_deadline, jitter: fastrand::f32() };
-        let place = shared.next_shard.fetch_add(1, Ordering::Relaxed) % shared.mailboxes.len();
-        let mailbox = Arc::clone(&shared.mailboxes[place]);
+        let mailbox = Arc::clone(shared.next_mailbox());
         let begins_after = match start {
             Start::After(offset) => Some(offset),
             Start::At(offset) => Some(offset.saturating_sub(1)),
@@ -246,35 +210,29 @@ impl Hub {
         mailbox.send(Command::Subscribe(Box::new(subscribe)));
         shared.meter.subscribed.fetch_add(1, Ordering::Relaxed);
         shared.meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
-        Ok(Subscription::new(Arc::clone(shared), mailbox, backlog, begins_after))
+        let subscription = Subscription::new(Arc::clone(shared), mailbox, backlog, begins_after);
+        // What was sent to the shard after its order to shut down would never be ended by it.
+        if shared.is_draining() { Err(SubscribeError::ShuttingDown) } else { Ok(subscription) }
     }
 
-    /// Ends all subscriptions, spread over `drain`, each told to come back after a time of its own,
-    /// and refuses new ones. Returns once all have ended, or `drain` and a second later. What was
+    /// Refuses new subscriptions and publishes, and ends all subscriptions, spread over `drain`, each
+    /// told to come back after a time of its own. Returns once all have ended, or `drain` and a second later. What was
     /// published stays published.
     pub async fn shutdown(&self, drain: Duration) {
         let shared = &self.shared;
-        shared.draining.store(true, Ordering::SeqCst);
+        shared.begin_draining();
         let retry_ms = shared.options.retry.as_millis() as u64;
         let drain_ms = drain.as_millis() as u64;
         for mailbox in &shared.mailboxes {
             mailbox.send(Command::Shutdown { retry_ms, drain_ms });
         }
-        let all_ended = async {
-            loop {
-                let ended = shared.connection_ended.notified();
-                if shared.connections.load(Ordering::SeqCst) == 0 {
-                    return;
-                }
-                ended.await;
-            }
-        };
+        let all_ended = shared.all_connections_ended();
         let _ = tokio::time::timeout(drain + Duration::from_secs(1), all_ended).await;
     }
 
     /// Whether [`shutdown`](Self::shutdown) has begun.
     pub fn is_shutting_down(&self) -> bool {
-        self.shared.draining.load(Ordering::SeqCst)
+        self.shared.is_draining()
     }
 
     /// What the hub has counted so far.
@@ -301,48 +259,6 @@ impl Hub {
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hub").field("options", self.options()).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.log.epoch()
-    }
-
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
-    }
-
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.meter
-    }
-
-    fn admit_connection(&self) -> Result<(), SubscribeError> {
-        if self.draining.load(Ordering::SeqCst) {
-            return Err(SubscribeError::ShuttingDown);
-        }
-        let connections_max = self.options.limits.connections_max;
-        if self.connections.fetch_add(1, Ordering::SeqCst) >= connections_max {
-            self.connections.fetch_sub(1, Ordering::SeqCst);
-            self.meter.turned_away.fetch_add(1, Ordering::Relaxed);
-            return Err(SubscribeError::TooManyConnections { connections_max });
-        }
-        self.meter.subscribers.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    pub(crate) fn release_connection(&self) {
-        self.meter.subscribers.fetch_sub(1, Ordering::Relaxed);
-        self.connections.fetch_sub(1, Ordering::SeqCst);
-        self.connection_ended.notify_waiters();
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        for mailbox in &self.mailboxes {
-            mailbox.send(Command::Stop);
-        }
     }
 }
 

@@ -34,23 +34,25 @@
 //!
 //! It does not know HTTP routes or configuration files: `tidings-http` serves a hub over HTTP.
 
-mod clock;
-mod delivery;
-mod hub;
-mod journal;
-mod log_reader;
-mod mailbox;
-mod meter;
 mod options;
-mod outlet;
-mod shard;
-mod subscription;
+mod clock;
+mod meter;
+mod delivery;
 mod tail;
+mod outlet;
+mod mailbox;
+mod shard;
+mod log_reader;
+mod journal;
+mod shared;
+mod subscription;
+mod hub;
 
-pub use hub::{From, Hub, PublishError, Published, SubscribeError, SubscribeOptions};
+pub use hub::{From, Hub, PublishError, Published, SubscribeOptions};
 pub use meter::{EndReason, Figures, HistogramFigures};
 pub use options::{HubOptions, Limits};
 pub use outlet::Abort;
+pub use shared::SubscribeError;
 pub use subscription::{Delivered, Event, Subscription};
 pub use tidings_core::{
     Bounds, Epoch, EventType, EventTypeError, GapReason, Interest, Position, PositionError, Rights,

@@ -166,19 +166,19 @@ impl Shard {
         connection.outlet.announce(bytes, self.around.clock.now());
     }
 
-    /// Answers from the tail at once, or leaves it to the log reader. What the log no longer keeps
-    /// is not read, even if it is still in the tail.
+    /// Answers from the tail at once, or leaves it to the log reader.
     fn read(&mut self, key: SubscriberKey, interest: Arc<Interest>, from: u64, until: u64) {
-        if from >= self.around.log.bounds().oldest {
-            let read = self.around.tail.read(from, until, &interest, self.around.read_limit);
-            if let Ok(ReadStep { entries, next }) = read {
+        match self.around.tail.read(from, until, &interest, self.around.read_limit) {
+            Ok(ReadStep { entries, next }) => {
                 let outcome = ReadOutcome::Entries { entries, next };
-                return self.state.handle_read(key, outcome, self.around.clock.now());
+                self.state.handle_read(key, outcome, self.around.clock.now());
             }
+            Err(_) => self.ask(key, interest, Wish::Read { from, until }),
         }
-        self.ask(key, interest, Wish::Read { from, until });
     }
 
+    /// Searches the tail, or leaves it to the log reader; what the log no longer keeps is not
+    /// found, even if it is still in the tail.
     fn seek(&mut self, key: SubscriberKey, interest: Arc<Interest>, before: u64, wanted: u32) {
         let tail_oldest = self.around.tail.bounds().oldest;
         if before <= tail_oldest || tail_oldest < self.around.log.bounds().oldest {

@@ -12,10 +12,10 @@ use tidings_core::{Epoch, Position, Topic};
 use tidings_sse::{Decoder, Item};
 
 use crate::delivery::Encoded;
-use crate::hub::Shared;
 use crate::mailbox::{Command, Mailbox};
 use crate::meter::EndReason;
 use crate::outlet::{Backlog, End, Piece};
+use crate::shared::Shared;
 
 /// An event as it was published, with its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,8 +149,8 @@ impl Subscription {
     }
 
     fn count_delivered(&self) {
-        let meter = self.shared.meter();
-        let now_micros = self.shared.clock().now_micros();
+        let meter = &self.shared.meter;
+        let now_micros = self.shared.clock.now_micros();
         let (mut events, mut replayed, mut bytes) = (0, 0, 0);
         for piece in &self.taken {
             bytes += piece.len() as u64;
@@ -175,7 +175,7 @@ impl Drop for Subscription {
             self.mailbox.send(Command::Unsubscribe(key));
         }
         let reason = self.backlog.end().map_or(EndReason::Client, |end| end.reason);
-        self.shared.meter().count_end(reason, self.opened_at.elapsed());
+        self.shared.meter.count_end(reason, self.opened_at.elapsed());
         self.shared.release_connection();
     }
 }

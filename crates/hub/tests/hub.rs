@@ -196,6 +196,17 @@ async fn a_poll_ends_after_its_first_batch_and_says_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_gap_is_answer_enough_for_a_poll() {
+    let hub = default_hub();
+    let from = From::Id(b"nonsense".to_vec());
+    let poll = Some(Duration::from_secs(3_600));
+    let options = SubscribeOptions { from, poll, ..Default::default() };
+    let mut batch = hub.subscribe(interest("a"), options).unwrap();
+    assert_eq!(next_control(&mut batch).await.0, "tidings.gap");
+    assert_eq!(batch.next().await, None);
+}
+
+#[tokio::test]
 async fn connections_max_refuses_one_more_until_one_ends() {
     let limits = Limits { connections_max: 2, ..Limits::default() };
     let hub = hub(HubOptions { limits, ..Default::default() }, MemoryLogOptions::default());
@@ -235,6 +246,8 @@ async fn shutdown_tells_every_stream_and_ends_it() {
     shutdown.await.unwrap();
     let refused = hub.subscribe(interest("a"), SubscribeOptions::default()).unwrap_err();
     assert_eq!(refused, SubscribeError::ShuttingDown);
+    let refused = hub.publish(vec![record("a", "late")]).await.unwrap_err();
+    assert_eq!(refused, PublishError::ShuttingDown);
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@
 //!
 //! A log knows events and positions. It does not know subscribers.
 
-pub mod conformance;
 mod event_log;
-mod memory;
 mod ring;
+mod memory;
+pub mod conformance;
 
 pub use event_log::{
     AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, SeekStep, UnixMillis,

@@ -81,6 +81,6 @@ fn errors_say_what_is_allowed() {
     );
     check(
         &EventTypeError::Reserved,
-        "an event type does not begin with `tidings.`, the hub's own do",
+        "choose an event type that does not begin with `tidings.`, as the hub's own do",
     );
 }

@@ -1,0 +1,47 @@
+//! What every handler works with.
+
+use std::sync::Arc;
+
+use tidings::Hub;
+use tokio::sync::Semaphore;
+
+use crate::HttpOptions;
+use crate::record_input::RecordLimits;
+
+/// The hub and what the HTTP surface was told; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    hub: Hub,
+    options: Arc<HttpOptions>,
+    /// One permit for each stream of figures that may be open.
+    stats_streams: Arc<Semaphore>,
+}
+
+impl App {
+    pub(crate) fn new(hub: Hub, options: HttpOptions) -> Self {
+        let stats_streams = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
+        Self { hub, options: Arc::new(options), stats_streams }
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    pub(crate) fn options(&self) -> &HttpOptions {
+        &self.options
+    }
+
+    pub(crate) fn stats_streams(&self) -> &Arc<Semaphore> {
+        &self.stats_streams
+    }
+
+    pub(crate) fn record_limits(&self) -> RecordLimits {
+        RecordLimits {
+            topics_max: self.options.topics_max,
+            event_bytes_max: self.hub.options().limits.event_bytes_max,
+        }
+    }
+}
+
+/// Far more pages than people look at, and no way to hold connections past `max_connections`.
+const STATS_STREAMS_MAX: usize = 256;

@@ -1,0 +1,126 @@
+//! What a hub and its subscriptions have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tidings_core::Epoch;
+use tidings_log::EventLog;
+use tokio::sync::{Notify, mpsc};
+
+use crate::HubOptions;
+use crate::clock::Clock;
+use crate::journal::Publish;
+use crate::mailbox::{Command, Mailbox};
+use crate::meter::Meter;
+
+/// Lives until the last clone of the hub and the last subscription are dropped; then the shards
+/// stop, and with them every other thread.
+pub(crate) struct Shared {
+    pub(crate) options: HubOptions,
+    pub(crate) clock: Clock,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) publishes: mpsc::Sender<Publish>,
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    next_shard: AtomicUsize,
+    connections: AtomicUsize,
+    connection_ended: Notify,
+    draining: AtomicBool,
+}
+
+/// Why there is no subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// As many are open as the hub takes; try again later.
+    #[error("{connections_max} subscriptions are open, and no more are taken")]
+    TooManyConnections {
+        /// The limit.
+        connections_max: usize,
+    },
+    /// The hub is shutting down; go elsewhere or come back.
+    #[error("the hub is shutting down")]
+    ShuttingDown,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: HubOptions,
+        clock: Clock,
+        meter: Arc<Meter>,
+        log: Arc<dyn EventLog>,
+        publishes: mpsc::Sender<Publish>,
+        mailboxes: Vec<Arc<Mailbox>>,
+    ) -> Self {
+        Self {
+            options,
+            clock,
+            meter,
+            log,
+            publishes,
+            mailboxes,
+            next_shard: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            connection_ended: Notify::new(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.log.epoch()
+    }
+
+    /// The mailbox of the shard whose turn it is.
+    pub(crate) fn next_mailbox(&self) -> &Arc<Mailbox> {
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        &self.mailboxes[turn % self.mailboxes.len()]
+    }
+
+    pub(crate) fn begin_draining(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection in, if there may be one more; [`release_connection`] counts it out.
+    ///
+    /// [`release_connection`]: Self::release_connection
+    pub(crate) fn admit_connection(&self) -> Result<(), SubscribeError> {
+        if self.is_draining() {
+            return Err(SubscribeError::ShuttingDown);
+        }
+        let connections_max = self.options.limits.connections_max;
+        if self.connections.fetch_add(1, Ordering::SeqCst) >= connections_max {
+            self.connections.fetch_sub(1, Ordering::SeqCst);
+            self.meter.turned_away.fetch_add(1, Ordering::Relaxed);
+            return Err(SubscribeError::TooManyConnections { connections_max });
+        }
+        self.meter.subscribers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn release_connection(&self) {
+        self.meter.subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.connections.fetch_sub(1, Ordering::SeqCst);
+        self.connection_ended.notify_waiters();
+    }
+
+    pub(crate) async fn all_connections_ended(&self) {
+        loop {
+            let ended = self.connection_ended.notified();
+            if self.connections.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Stop);
+        }
+    }
+}
