@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidings::{
-    EventType, From, Interest, Rights, Selector, SubscribeError, SubscribeOptions, Subscription,
+    Begin, EventType, Interest, Rights, Selector, SubscribeError, SubscribeOptions, Subscription,
 };
 use tokio::sync::Notify;
 
@@ -45,7 +45,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
     let form = accept::choose(&head.headers, wanted.poll.is_some()).ok_or_else(not_acceptable)?;
     let breaker = head.extensions.get::<Breaker>().cloned();
     let options = SubscribeOptions {
-        from: wanted.from,
+        begin: wanted.begin,
         control_off: wanted.control_off,
         poll: wanted.poll,
         abort: breaker.map(|Breaker(notify)| Box::new(move || notify.notify_one()) as _),
@@ -64,7 +64,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
 struct Wanted {
     selectors: Vec<Selector>,
     event_types: Vec<EventType>,
-    from: From,
+    begin: Begin,
     control_off: bool,
     poll: Option<Duration>,
 }
@@ -92,7 +92,7 @@ impl Wanted {
             return Err(Problem::new(Kind::MissingTopic, detail).field("topic"));
         }
         wanted.poll = is_poll.then(|| wait.unwrap_or(POLL_WAIT_DEFAULT));
-        wanted.from = if id.is_empty() { last.unwrap_or_default() } else { From::Id(id) };
+        wanted.begin = if id.is_empty() { last.unwrap_or_default() } else { Begin::After(id) };
         Ok(wanted)
     }
 
@@ -100,7 +100,7 @@ impl Wanted {
     fn resume_by_header(&mut self, headers: &HeaderMap) {
         let id = headers.get(&LAST_EVENT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
         if !id.is_empty() {
-            self.from = From::Id(id.to_vec());
+            self.begin = Begin::After(id.to_vec());
         }
     }
 
@@ -134,13 +134,13 @@ impl Wanted {
     }
 }
 
-fn parse_last(value: &[u8]) -> Result<From, Problem> {
+fn parse_last(value: &[u8]) -> Result<Begin, Problem> {
     if value == b"earliest" {
-        return Ok(From::Earliest);
+        return Ok(Begin::Earliest);
     }
     let expected = format!("earliest, or a number of events from 0 to {LAST_MAX}");
     number(value, u64::from(LAST_MAX))
-        .map(|count| From::Last(count as u32))
+        .map(|count| Begin::Last(count as u32))
         .ok_or_else(|| invalid("last", &expected))
 }
 

@@ -57,7 +57,7 @@ impl Published {
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Default)]
-pub enum From {
+pub enum Begin {
     /// With what is published from now on.
     #[default]
     Now,
@@ -65,16 +65,16 @@ pub enum From {
     Earliest,
     /// With the last so many kept events that match.
     Last(u32),
-    /// After this id, as the client sent it: any bytes at all. What cannot be resumed is answered
+    /// After the event with this id, as the client sent it: any bytes at all. What cannot be resumed is answered
     /// by a gap and everything that is kept.
-    Id(Vec<u8>),
+    After(Vec<u8>),
 }
 
 /// How a subscription is served.
 #[derive(Default)]
 pub struct SubscribeOptions {
     /// Where it begins.
-    pub from: From,
+    pub begin: Begin,
     /// Leaves out the hub's own events: gaps, lags, shutdown.
     pub control_off: bool,
     /// Ends it after the first batch, or after this time without one.
@@ -192,8 +192,8 @@ impl Hub {
     ) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
         shared.admit_connection()?;
-        let resumes = matches!(options.from, From::Id(_));
-        let (start, gap) = resolve(options.from, shared.epoch(), shared.log.bounds());
+        let resumes = matches!(options.begin, Begin::After(_));
+        let (start, gap) = resolve(options.begin, shared.epoch(), shared.log.bounds());
         let backlog =
             Arc::new(Backlog::new(shared.options.limits.backlog_bytes_max, options.abort));
         let poll_deadline = options.poll.map(|wait| shared.clock.now() + wait.as_millis() as u64);
@@ -262,12 +262,12 @@ impl std::fmt::Debug for Hub {
     }
 }
 
-fn resolve(from: From, epoch: Epoch, bounds: Bounds) -> (Start, Option<Gap>) {
-    match from {
-        From::Now => (Start::At(bounds.next), None),
-        From::Earliest => (Start::At(bounds.oldest), None),
-        From::Last(count) => (Start::Last(count), None),
-        From::Id(id) => resume_after(&id, epoch, bounds),
+fn resolve(begin: Begin, epoch: Epoch, bounds: Bounds) -> (Start, Option<Gap>) {
+    match begin {
+        Begin::Now => (Start::At(bounds.next), None),
+        Begin::Earliest => (Start::At(bounds.oldest), None),
+        Begin::Last(count) => (Start::Last(count), None),
+        Begin::After(id) => resume_after(&id, epoch, bounds),
     }
 }
 

@@ -48,7 +48,7 @@ mod shared;
 mod subscription;
 mod hub;
 
-pub use hub::{From, Hub, PublishError, Published, SubscribeOptions};
+pub use hub::{Begin, Hub, PublishError, Published, SubscribeOptions};
 pub use meter::{EndReason, Figures, HistogramFigures};
 pub use options::{HubOptions, Limits};
 pub use outlet::Abort;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings::{
-    Delivered, Event, From, Hub, HubOptions, Interest, Limits, MemoryLog, MemoryLogOptions,
+    Begin, Delivered, Event, Hub, HubOptions, Interest, Limits, MemoryLog, MemoryLogOptions,
     PublishError, Record, Rights, Selector, SubscribeError, SubscribeOptions, Subscription, Topic,
     random_epoch,
 };
@@ -27,8 +27,8 @@ fn interest(selector: &str) -> Interest {
     Interest::new(vec![Selector::parse(selector).unwrap()], vec![], Rights::everything())
 }
 
-fn subscribe(hub: &Hub, selector: &str, from: From) -> Subscription {
-    hub.subscribe(interest(selector), SubscribeOptions { from, ..Default::default() }).unwrap()
+fn subscribe(hub: &Hub, selector: &str, begin: Begin) -> Subscription {
+    hub.subscribe(interest(selector), SubscribeOptions { begin, ..Default::default() }).unwrap()
 }
 
 async fn next_event(subscription: &mut Subscription) -> Event {
@@ -53,8 +53,8 @@ async fn publish_numbers(hub: &Hub, topic: &str, numbers: std::ops::Range<u32>) 
 #[tokio::test]
 async fn an_event_reaches_who_selects_its_topic_and_nobody_else() {
     let hub = default_hub();
-    let mut a = subscribe(&hub, "a", From::Now);
-    let mut all = subscribe(&hub, "*", From::Now);
+    let mut a = subscribe(&hub, "a", Begin::Now);
+    let mut all = subscribe(&hub, "*", Begin::Now);
     hub.publish(vec![record("b", "1"), record("a", "2")]).await.unwrap();
     assert_eq!(next_event(&mut a).await.data, "2");
     assert_eq!(next_event(&mut all).await.data, "1");
@@ -66,7 +66,7 @@ async fn a_resume_after_an_id_receives_what_follows_it() {
     let hub = default_hub();
     let published = hub.publish((0..9).map(|n| record("a", &n.to_string())).collect());
     let ids: Vec<String> = published.await.unwrap().ids().map(|id| id.to_string()).collect();
-    let mut resumed = subscribe(&hub, "a", From::Id(ids[4].clone().into_bytes()));
+    let mut resumed = subscribe(&hub, "a", Begin::After(ids[4].clone().into_bytes()));
     assert_eq!(resumed.begins_after().unwrap().to_string(), ids[4]);
     publish_numbers(&hub, "a", 9..11).await;
     for number in 5..11 {
@@ -81,7 +81,7 @@ async fn the_last_events_come_first_even_if_they_are_beyond_the_tail() {
     publish_numbers(&hub, "rare", 0..5).await;
     publish_numbers(&hub, "common", 0..2_000).await;
     for selector in ["rare", "{+any}re"] {
-        let mut last = subscribe(&hub, selector, From::Last(3));
+        let mut last = subscribe(&hub, selector, Begin::Last(3));
         for number in 2..5 {
             assert_eq!(next_event(&mut last).await.data, number.to_string(), "{selector}");
         }
@@ -92,13 +92,13 @@ async fn the_last_events_come_first_even_if_they_are_beyond_the_tail() {
 async fn only_what_the_log_keeps_is_replayed_but_all_is_delivered_live() {
     let log = MemoryLogOptions { events_max: 3, ..Default::default() };
     let hub = hub(HubOptions::default(), log);
-    let mut live = subscribe(&hub, "a", From::Now);
+    let mut live = subscribe(&hub, "a", Begin::Now);
     publish_numbers(&hub, "a", 0..9).await;
     for number in 0..9 {
         assert_eq!(next_event(&mut live).await.data, number.to_string());
     }
-    for from in [From::Last(5), From::Earliest] {
-        let mut kept = subscribe(&hub, "a", from);
+    for begin in [Begin::Last(5), Begin::Earliest] {
+        let mut kept = subscribe(&hub, "a", begin);
         for number in 6..9 {
             assert_eq!(next_event(&mut kept).await.data, number.to_string());
         }
@@ -110,7 +110,7 @@ async fn catching_up_from_the_log_meets_live_without_gap_or_duplicate() {
     let limits = Limits { tail_events_max: 64, ..Limits::default() };
     let hub = hub(HubOptions { limits, ..Default::default() }, MemoryLogOptions::default());
     publish_numbers(&hub, "a", 0..3_000).await;
-    let mut reader = subscribe(&hub, "a", From::Earliest);
+    let mut reader = subscribe(&hub, "a", Begin::Earliest);
     let publisher = tokio::spawn({
         let hub = hub.clone();
         async move {
@@ -138,7 +138,7 @@ async fn what_is_gone_is_announced_before_anything_else() {
         ("nonsense".into(), "invalid"),
         (format!("{}-99", first.epoch), "invalid"),
     ] {
-        let mut resumed = subscribe(&hub, "a", From::Id(id.clone().into_bytes()));
+        let mut resumed = subscribe(&hub, "a", Begin::After(id.clone().into_bytes()));
         let (event_type, data) = next_control(&mut resumed).await;
         assert_eq!(event_type, "tidings.gap");
         let epoch = first.epoch;
@@ -155,7 +155,7 @@ async fn a_reader_that_falls_behind_what_is_kept_is_told_and_goes_on() {
     let log = MemoryLogOptions { events_max: 10, ..Default::default() };
     let limits = Limits { backlog_bytes_max: 500, tail_events_max: 5, ..Limits::default() };
     let hub = hub(HubOptions { limits, ..Default::default() }, log);
-    let mut slow = subscribe(&hub, "a", From::Now);
+    let mut slow = subscribe(&hub, "a", Begin::Now);
     for number in 0..1_000 {
         publish_numbers(&hub, "a", number..number + 1).await;
     }
@@ -178,15 +178,15 @@ async fn a_reader_that_falls_behind_what_is_kept_is_told_and_goes_on() {
 #[tokio::test]
 async fn a_poll_ends_after_its_first_batch_and_says_where_to_go_on() {
     let hub = default_hub();
-    let poll = |from| SubscribeOptions { from, poll: Some(Duration::ZERO), ..Default::default() };
-    let mut empty = hub.subscribe(interest("a"), poll(From::Now)).unwrap();
+    let poll = |begin| SubscribeOptions { begin, poll: Some(Duration::ZERO), ..Default::default() };
+    let mut empty = hub.subscribe(interest("a"), poll(Begin::Now)).unwrap();
     assert_eq!(empty.next().await, None);
     let mut at = empty.settled().unwrap();
     publish_numbers(&hub, "a", 0..1_000).await;
     let mut received = Vec::new();
     while received.len() < 1_000 {
-        let from = From::Id(at.to_string().into_bytes());
-        let mut batch = hub.subscribe(interest("a"), poll(from)).unwrap();
+        let begin = Begin::After(at.to_string().into_bytes());
+        let mut batch = hub.subscribe(interest("a"), poll(begin)).unwrap();
         while let Some(Delivered::Event(event)) = batch.next().await {
             received.push(event.data.parse::<u32>().unwrap());
         }
@@ -198,9 +198,9 @@ async fn a_poll_ends_after_its_first_batch_and_says_where_to_go_on() {
 #[tokio::test]
 async fn a_gap_is_answer_enough_for_a_poll() {
     let hub = default_hub();
-    let from = From::Id(b"nonsense".to_vec());
+    let begin = Begin::After(b"nonsense".to_vec());
     let poll = Some(Duration::from_secs(3_600));
-    let options = SubscribeOptions { from, poll, ..Default::default() };
+    let options = SubscribeOptions { begin, poll, ..Default::default() };
     let mut batch = hub.subscribe(interest("a"), options).unwrap();
     assert_eq!(next_control(&mut batch).await.0, "tidings.gap");
     assert_eq!(batch.next().await, None);
@@ -210,13 +210,13 @@ async fn a_gap_is_answer_enough_for_a_poll() {
 async fn connections_max_refuses_one_more_until_one_ends() {
     let limits = Limits { connections_max: 2, ..Limits::default() };
     let hub = hub(HubOptions { limits, ..Default::default() }, MemoryLogOptions::default());
-    let first = subscribe(&hub, "a", From::Now);
-    let _second = subscribe(&hub, "a", From::Now);
+    let first = subscribe(&hub, "a", Begin::Now);
+    let _second = subscribe(&hub, "a", Begin::Now);
     let refused = hub.subscribe(interest("a"), SubscribeOptions::default()).unwrap_err();
     assert_eq!(refused, SubscribeError::TooManyConnections { connections_max: 2 });
     assert_eq!(hub.figures().turned_away, 1);
     drop(first);
-    subscribe(&hub, "a", From::Now);
+    subscribe(&hub, "a", Begin::Now);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn event_bytes_max_refuses_the_whole_publish() {
 #[tokio::test]
 async fn shutdown_tells_every_stream_and_ends_it() {
     let hub = default_hub();
-    let mut streams: Vec<_> = (0..20).map(|_| subscribe(&hub, "a", From::Now)).collect();
+    let mut streams: Vec<_> = (0..20).map(|_| subscribe(&hub, "a", Begin::Now)).collect();
     publish_numbers(&hub, "a", 0..1).await;
     let shutdown = tokio::spawn({
         let hub = hub.clone();
@@ -254,7 +254,7 @@ async fn shutdown_tells_every_stream_and_ends_it() {
 async fn a_silent_stream_receives_heartbeats() {
     let heartbeat = Duration::from_millis(50);
     let hub = hub(HubOptions { heartbeat, ..Default::default() }, MemoryLogOptions::default());
-    let mut stream = subscribe(&hub, "a", From::Now);
+    let mut stream = subscribe(&hub, "a", Begin::Now);
     for _ in 0..3 {
         let bytes = std::future::poll_fn(|cx| stream.poll_sse(cx)).await.unwrap();
         assert_eq!(&bytes[..], b":\n");
