@@ -156,6 +156,7 @@ fn http_options(settings: &ServeSettings) -> HttpOptions {
         topics_max: size(settings.max_topics_per_event),
         selectors_max: size(settings.max_selectors),
         drain: settings.drain,
+        ..HttpOptions::default()
     }
 }
 

@@ -6,6 +6,7 @@ use tidings::Hub;
 use tokio::sync::Semaphore;
 
 use crate::HttpOptions;
+use crate::body_budget::BodyBudget;
 use crate::record_input::RecordLimits;
 
 /// The hub and what the HTTP surface was told; cheap to clone.
@@ -13,6 +14,7 @@ use crate::record_input::RecordLimits;
 pub(crate) struct App {
     hub: Hub,
     options: Arc<HttpOptions>,
+    body_budget: BodyBudget,
     /// One permit for each stream of figures that may be open.
     stats_streams: Arc<Semaphore>,
 }
@@ -20,7 +22,8 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(hub: Hub, options: HttpOptions) -> Self {
         let stats_streams = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
-        Self { hub, options: Arc::new(options), stats_streams }
+        let body_budget = BodyBudget::new(options.bodies_bytes_max.max(options.body_bytes_max));
+        Self { hub, options: Arc::new(options), body_budget, stats_streams }
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -31,12 +34,17 @@ impl App {
         &self.options
     }
 
+    pub(crate) fn body_budget(&self) -> &BodyBudget {
+        &self.body_budget
+    }
+
     pub(crate) fn stats_streams(&self) -> &Arc<Semaphore> {
         &self.stats_streams
     }
 
     pub(crate) fn record_limits(&self) -> RecordLimits {
         RecordLimits {
+            array_events_max: self.options.array_events_max,
             topics_max: self.options.topics_max,
             event_bytes_max: self.hub.options().limits.event_bytes_max,
         }

@@ -8,6 +8,7 @@ mod options;
 mod header_names;
 mod app;
 mod problem;
+mod body_budget;
 mod query;
 mod accept;
 mod record_input;

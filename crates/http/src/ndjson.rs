@@ -15,9 +15,12 @@ use axum::extract::Request;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidings::{Position, Published, Record};
+use tokio::time::timeout;
 
 use crate::app::App;
-use crate::problem::{Kind, Problem, broken_body};
+use crate::body_budget::Share;
+use crate::options::BODY_PAUSE_MAX;
+use crate::problem::{Kind, Problem, broken_body, slow_body};
 use crate::record_input::event_from_json;
 
 /// Publishes the body of `request`; answers the ids in order.
@@ -36,6 +39,7 @@ pub(crate) async fn publish(app: &App, request: Request) -> Result<Vec<Published
 struct LineStream<'a> {
     app: &'a App,
     body: Body,
+    share: Share,
     /// The body is known to be short enough to be one batch.
     is_one_batch: bool,
     /// What has arrived and is not a whole line yet; searched up to `searched`.
@@ -60,6 +64,7 @@ impl<'a> LineStream<'a> {
         Self {
             app,
             body,
+            share: app.body_budget().share(),
             is_one_batch: known.is_some_and(|bytes| bytes <= BATCH_BYTES_MAX as u64),
             rest: BytesMut::new(),
             searched: 0,
@@ -74,6 +79,8 @@ impl<'a> LineStream<'a> {
         loop {
             match self.next().await? {
                 Next::Bytes(bytes) => {
+                    let batch = self.batch_bytes + self.batch.len() * RECORD_BYTES;
+                    self.share.resize(self.rest.len() + bytes.len() + batch)?;
                     self.rest.extend_from_slice(&bytes);
                     self.take_lines().await?;
                 }
@@ -94,7 +101,14 @@ impl<'a> LineStream<'a> {
             Poll::Pending if may_pause => Poll::Ready(None),
             polled => polled.map(Some),
         });
-        match frame.await {
+        // Between lines a body may pause for as long as it likes: it holds nothing then.
+        let frame = async {
+            if self.rest.is_empty() && self.batch.is_empty() {
+                return Ok(frame.await);
+            }
+            timeout(BODY_PAUSE_MAX, frame).await.map_err(|_| slow_body())
+        };
+        match frame.await? {
             None => Ok(Next::Pause),
             Some(None) => Ok(Next::End),
             Some(Some(Ok(frame))) => Ok(Next::Bytes(frame.into_data().unwrap_or_default())),
@@ -148,8 +162,9 @@ impl<'a> LineStream<'a> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.batch_bytes = 0;
         let published = self.app.hub().publish(std::mem::take(&mut self.batch)).await?;
+        self.batch_bytes = 0;
+        self.share.resize(self.rest.len())?;
         match self.published.last().and_then(|last| last.joined(published)) {
             Some(joined) => *self.published.last_mut().expect("it has a last") = joined,
             None => self.published.push(published),
@@ -170,3 +185,5 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const ESCAPED_BYTES_MAX: usize = 6;
 /// Bytes that the other fields of an event may need.
 const FIELDS_BYTES_MAX: usize = 512 << 10;
+/// About what an event of a batch takes besides its text.
+const RECORD_BYTES: usize = 128;

@@ -10,6 +10,11 @@ pub struct HttpOptions {
     pub cors_origins: Vec<String>,
     /// Bytes of a JSON or form body. Does not apply to NDJSON, which is streamed. Default 16 MiB.
     pub body_bytes_max: usize,
+    /// Bytes that all bodies together hold until they are published; at least one body's worth.
+    /// Default 128 MiB.
+    pub bodies_bytes_max: usize,
+    /// Events of one array. Default 10,000.
+    pub array_events_max: usize,
     /// Topics of one event. Default 64.
     pub topics_max: usize,
     /// Selectors of one subscription. Default 100.
@@ -23,6 +28,8 @@ impl Default for HttpOptions {
         Self {
             cors_origins: Vec::new(),
             body_bytes_max: 16 << 20,
+            bodies_bytes_max: 128 << 20,
+            array_events_max: 10_000,
             topics_max: 64,
             selectors_max: 100,
             drain: Duration::from_secs(5),
@@ -38,3 +45,5 @@ pub(crate) const POLL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 pub(crate) const LAST_MAX: u32 = 100_000;
 /// The longest reconnection time an event may give.
 pub(crate) const RETRY_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How long a body may pause before it is whole, or within a line.
+pub(crate) const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidings::{Position, PublishError};
 
+use crate::options::BODY_PAUSE_MAX;
+
 /// What went wrong: gives the `type`, the `title` and the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -23,8 +25,10 @@ pub(crate) enum Kind {
     NotAcceptable,
     EventTooLarge,
     BodyTooLarge,
+    BodyTimeout,
     UnsupportedMediaType,
     TooManyConnections,
+    TooBusy,
     ShuttingDown,
     LogUnavailable,
 }
@@ -68,6 +72,7 @@ impl Kind {
                 ("event-too-large", "An event is too large", S::PAYLOAD_TOO_LARGE)
             }
             Self::BodyTooLarge => ("body-too-large", "The body is too large", S::PAYLOAD_TOO_LARGE),
+            Self::BodyTimeout => ("body-timeout", "The body came too slowly", S::REQUEST_TIMEOUT),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
                 "The body is of a media type that is not taken",
@@ -75,6 +80,9 @@ impl Kind {
             ),
             Self::TooManyConnections => {
                 ("too-many-connections", "Too many connections are open", S::SERVICE_UNAVAILABLE)
+            }
+            Self::TooBusy => {
+                ("too-busy", "Too much is being published at once", S::SERVICE_UNAVAILABLE)
             }
             Self::ShuttingDown => {
                 ("shutting-down", "The hub is shutting down", S::SERVICE_UNAVAILABLE)
@@ -241,4 +249,11 @@ pub(crate) fn event_too_large(bytes: usize, event_bytes_max: usize) -> Problem {
 /// The connection ended, or broke the rules of HTTP, within the body.
 pub(crate) fn broken_body() -> Problem {
     Problem::new(Kind::InvalidJson, "Send the whole body: it ended early.")
+}
+
+/// Nothing of the body came for too long.
+pub(crate) fn slow_body() -> Problem {
+    let seconds = BODY_PAUSE_MAX.as_secs();
+    let detail = format!("Send the whole body: nothing of it came for {seconds} seconds.");
+    Problem::new(Kind::BodyTimeout, detail)
 }

@@ -6,13 +6,16 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings::{Position, Published};
+use tokio::time::timeout;
 
 use crate::app::App;
+use crate::body_budget::Share;
 use crate::cors::is_listed;
 use crate::ndjson;
-use crate::problem::{Kind, Problem, broken_body};
+use crate::options::BODY_PAUSE_MAX;
+use crate::problem::{Kind, Problem, broken_body, slow_body};
 use crate::record_input::{event_from_form, from_json};
 
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
@@ -27,15 +30,19 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     refuse_cross_site(request.headers(), &media_type, &app.options().cors_origins)
         .and_then(|()| refuse_encoded(request.headers()))
         .map_err(Problem::closing)?;
+    let mut share = app.body_budget().share();
+    let body_bytes_max = app.options().body_bytes_max;
     match media_type.as_str() {
         "application/json" => {
-            let body = whole(request.into_body(), app.options().body_bytes_max).await?;
+            let body = whole(request.into_body(), body_bytes_max, &mut share);
+            let body = body.await.map_err(Problem::closing)?;
             let (records, several) = from_json(&body, app.record_limits())?;
             let published = app.hub().publish(records).await?;
             Ok(if several { ids(vec![published]) } else { id(published) })
         }
         "application/x-www-form-urlencoded" => {
-            let body = whole(request.into_body(), app.options().body_bytes_max).await?;
+            let body = whole(request.into_body(), body_bytes_max, &mut share);
+            let body = body.await.map_err(Problem::closing)?;
             let record = event_from_form(&body, app.record_limits())?;
             Ok(id(app.hub().publish(vec![record]).await?))
         }
@@ -95,19 +102,33 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn whole(body: Body, body_bytes_max: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, body_bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
-            Kind::BodyTooLarge,
-            format!(
-                "At most {body_bytes_max} bytes are taken at once: send several requests, or \
-                 application/x-ndjson, which is streamed."
-            ),
-        )
-        .closing()),
-        Err(_) => Err(broken_body()),
+/// Reads a body to its end; `share` is what it may hold until it is published.
+async fn whole(body: Body, body_bytes_max: usize, share: &mut Share) -> Result<Bytes, Problem> {
+    let mut body = Limited::new(body, body_bytes_max);
+    let mut whole = BytesMut::new();
+    loop {
+        match timeout(BODY_PAUSE_MAX, body.frame()).await {
+            Ok(None) => return Ok(whole.freeze()),
+            Ok(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                share.resize(whole.len() + data.len())?;
+                whole.extend_from_slice(&data);
+            }
+            Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
+                return Err(body_too_large(body_bytes_max));
+            }
+            Ok(Some(Err(_))) => return Err(broken_body()),
+            Err(_) => return Err(slow_body()),
+        }
     }
+}
+
+fn body_too_large(body_bytes_max: usize) -> Problem {
+    let detail = format!(
+        "At most {body_bytes_max} bytes are taken at once: send several requests, or \
+         application/x-ndjson, which is streamed."
+    );
+    Problem::new(Kind::BodyTooLarge, detail)
 }
 
 fn id(published: Published) -> Response {

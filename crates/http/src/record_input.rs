@@ -10,9 +10,10 @@ use crate::options::RETRY_MS_MAX;
 use crate::problem::{Kind, Problem, event_too_large};
 use crate::query::{pairs, text};
 
-/// The bounds of one event.
+/// The bounds of one event, and of one array of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordLimits {
+    pub(crate) array_events_max: usize,
     pub(crate) topics_max: usize,
     pub(crate) event_bytes_max: usize,
 }
@@ -25,6 +26,14 @@ pub(crate) fn from_json(body: &[u8], limits: RecordLimits) -> Result<(Vec<Record
     let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     if events.is_empty() {
         return Err(Problem::new(Kind::InvalidJson, "Send an array of at least one event."));
+    }
+    if events.len() > limits.array_events_max {
+        let detail = format!(
+            "An array has at most {} events: send several, or application/x-ndjson, which is \
+             streamed.",
+            limits.array_events_max
+        );
+        return Err(Problem::new(Kind::BodyTooLarge, detail));
     }
     let read = |(place, event): (usize, &&RawValue)| {
         event_from_json(event.get().as_bytes(), limits)

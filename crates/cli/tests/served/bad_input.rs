@@ -169,3 +169,27 @@ fn still_works(hub: &Hub) {
     let answer = hub.get("/events?topic=still&mode=poll&wait=0&last=1");
     assert!(answer.body().ends_with("data: works\n\n"), "{}", answer.body());
 }
+
+#[test]
+fn bodies_that_are_never_finished_do_not_fill_the_memory() {
+    let hub = Hub::start(&["--max-body-bytes", "16MiB"]);
+    let part = vec![b' '; 15 << 20];
+    let mut senders = Vec::new();
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut sender = std::net::TcpStream::connect(hub.address).unwrap();
+        let head = format!(
+            "POST /events HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            16 << 20
+        );
+        std::io::Write::write_all(&mut sender, head.as_bytes()).unwrap();
+        // A hub that has had enough answers before everything is sent.
+        refused += u32::from(std::io::Write::write_all(&mut sender, &part).is_err());
+        senders.push(sender);
+    }
+    assert!(refused > 0, "300 MiB were taken");
+    assert!(hub.resident_bytes() < 300 << 20, "{} MiB are resident", hub.resident_bytes() >> 20);
+    drop(senders);
+    still_works(&hub);
+}

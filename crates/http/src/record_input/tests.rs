@@ -1,6 +1,7 @@
 use super::*;
 
-const LIMITS: RecordLimits = RecordLimits { topics_max: 3, event_bytes_max: 100 };
+const LIMITS: RecordLimits =
+    RecordLimits { array_events_max: 2, topics_max: 3, event_bytes_max: 100 };
 
 /// What became of an event: its topics, type, data, retry and private, or what is wrong with it.
 fn show(outcome: Result<Record, Problem>) -> String {
@@ -106,6 +107,8 @@ fn an_array_names_the_event_at_fault() {
     let problem = from_json(br#"[{"topic":"a"},{"topic":"a","x":1}]"#, LIMITS).unwrap_err();
     assert_eq!(problem.kind(), Kind::UnknownField);
     assert!(problem.detail().starts_with("Event 2 of the array: "));
+    let three = br#"[{"topic":"a"},{"topic":"a"},{"topic":"a"}]"#;
+    assert_eq!(from_json(three, LIMITS).unwrap_err().kind(), Kind::BodyTooLarge);
     assert_eq!(from_json(b"[]", LIMITS).unwrap_err().kind(), Kind::InvalidJson);
     assert_eq!(from_json(b"[{}", LIMITS).unwrap_err().kind(), Kind::InvalidJson);
 }
