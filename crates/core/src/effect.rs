@@ -44,11 +44,14 @@ pub enum Effect<P> {
         /// What it is told.
         notice: Notice,
     },
-    /// The stream has been silent: send a heartbeat, or, where earlier bytes still wait to be
-    /// sent, answer with [`handle_backlog`](crate::HubState::handle_backlog).
+    /// Look after a stream: where earlier bytes still wait to be sent, answer with
+    /// [`handle_backlog`](crate::HubState::handle_backlog); else, if it has been silent, send a
+    /// heartbeat.
     Heartbeat {
-        /// Whose stream is silent.
+        /// Whose stream it is.
         subscriber: SubscriberKey,
+        /// Whether nothing was written for the heartbeat's time.
+        is_silent: bool,
     },
     /// Read kept events from `from` up to, not including, `until`, in one bounded step; answer
     /// with [`handle_read`](crate::HubState::handle_read).

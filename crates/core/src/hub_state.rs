@@ -269,9 +269,9 @@ impl<P> HubState<P> {
     pub fn handle_timeout(&mut self, now: Millis) {
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
-        for key in due {
-            // A key that was scheduled again has a later deadline, and an entry of its own for it.
-            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.timer_at <= now) {
+        for (at, key) in due {
+            // One that was scheduled again since has an entry of its own for that.
+            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.timer_at == at) {
                 self.handle_deadline(key, now);
             }
         }
@@ -462,10 +462,11 @@ impl<P> HubState<P> {
             },
             phase => {
                 let due = subscriber.written_at + heartbeat_after(&self.options, subscriber);
-                if due <= now || phase == Phase::Blocked {
+                let is_silent = due <= now || phase == Phase::Blocked;
+                if is_silent {
                     subscriber.written_at = now;
-                    self.effects.push_back(Effect::Heartbeat { subscriber: key });
                 }
+                self.effects.push_back(Effect::Heartbeat { subscriber: key, is_silent });
             }
         }
         self.schedule(key, now);
@@ -474,10 +475,14 @@ impl<P> HubState<P> {
     /// Schedules the next thing that may happen to a subscriber by itself.
     fn schedule(&mut self, key: SubscriberKey, now: Millis) {
         let subscriber = &self.subscribers[key];
-        let heartbeat = subscriber.written_at + heartbeat_after(&self.options, subscriber);
+        let silent = subscriber.written_at + heartbeat_after(&self.options, subscriber);
+        let retry = match subscriber.phase {
+            Phase::WaitingForLog { retry_at, .. } => retry_at,
+            _ => Millis::MAX,
+        };
         // An end that has passed waits for the phase, not for the time.
         let end = subscriber.end.map(|(deadline, _)| deadline).filter(|&deadline| deadline >= now);
-        self.schedule_at(key, end.unwrap_or(Millis::MAX).min(heartbeat).max(now));
+        self.schedule_at(key, end.unwrap_or(Millis::MAX).min(silent).min(retry).max(now));
     }
 
     fn schedule_at(&mut self, key: SubscriberKey, at: Millis) {

@@ -3,6 +3,7 @@
 //! Subscribers with equal interests receive the same events, so the hub decides once for all of
 //! them. Two interests are equal when they hold the same selectors and types in any order.
 
+use crate::template::TopicBits;
 use crate::{EventType, Rights, Selector, Topic};
 
 /// The name `EventSource` gives to an event without a type.
@@ -59,7 +60,10 @@ impl Interest {
     }
 
     fn selects(&self, topics: &[Topic]) -> bool {
-        self.selectors.iter().any(|selector| topics.iter().any(|topic| selector.matches(topic)))
+        topics.iter().any(|topic| {
+            let topic = TopicBits::new(topic);
+            self.selectors.iter().any(|selector| selector.matches_bits(&topic))
+        })
     }
 
     fn wants_type(&self, event_type: Option<&EventType>) -> bool {

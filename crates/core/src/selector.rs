@@ -41,9 +41,15 @@ pub enum SelectorError {
     /// The string contains a character of C0 or C1, or DEL.
     #[error("a selector has no control characters")]
     Control,
+    /// The template has more variables than [`Selector::VARIABLES_MAX`].
+    #[error("a template has at most {} variables", Selector::VARIABLES_MAX)]
+    TooManyVariables,
 }
 
 impl Selector {
+    /// The most variables a template may have, which bounds what a match costs.
+    pub const VARIABLES_MAX: usize = 16;
+
     /// Reads a selector: `*` selects all topics, a valid URI template (RFC 6570) with at least one
     /// expression those it may expand to, and any other string the topic of that name.
     ///
@@ -61,10 +67,13 @@ impl Selector {
             Err(TopicError::TooLong { bytes }) => return Err(SelectorError::TooLong { bytes }),
             Err(TopicError::Control) => return Err(SelectorError::Control),
         };
-        Ok(match Template::parse(&name) {
-            Some(template) => Self::Template(Arc::new(template)),
-            None => Self::Exact(name),
-        })
+        match Template::parse(&name) {
+            Some(template) if template.variable_count() > Self::VARIABLES_MAX => {
+                Err(SelectorError::TooManyVariables)
+            }
+            Some(template) => Ok(Self::Template(Arc::new(template))),
+            None => Ok(Self::Exact(name)),
+        }
     }
 
     /// Tells whether the selector contains `topic`.

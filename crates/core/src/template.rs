@@ -112,6 +112,12 @@ impl Template {
     }
 
     /// As [`Template::matches`], for a topic that is held against several templates.
+    /// Returns the number of variables in all expressions.
+    pub(crate) fn variable_count(&self) -> usize {
+        let inside = |rest: &str| rest.find('}').map_or(0, |end| rest[..end].matches(',').count());
+        self.as_str().split('{').skip(1).map(|rest| 1 + inside(rest)).sum()
+    }
+
     pub(crate) fn matches_bits(&self, topic: &TopicBits<'_>) -> bool {
         self.matches_counted(topic).0
     }

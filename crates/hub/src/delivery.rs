@@ -35,11 +35,6 @@ pub(crate) fn encode(epoch: Epoch, entry: &Entry<Body>, published_micros: u64) -
     }
 }
 
-/// What an encoded event counts as in the tail, in bytes.
-pub(crate) fn bytes_of(entry: &Encoded) -> usize {
-    entry.payload.frame.len() + tidings_log::ENTRY_BYTES
-}
-
 /// Encodes a notice. With `control` off only what every client understands is left of it.
 pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Bytes {
     let id = |offset: u64| Position { epoch, offset }.to_string();

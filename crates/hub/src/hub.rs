@@ -119,7 +119,8 @@ impl Hub {
         let read_limit = ReadLimit {
             events_max: READ_EVENTS_MAX,
             bytes_max: options.limits.backlog_bytes_max,
-            examined_max: READ_EXAMINED_MAX,
+            candidates_max: READ_CANDIDATES_MAX,
+            comparisons_max: READ_COMPARISONS_MAX,
         };
         let (questions, asked) = std_mpsc::channel();
         let reader_log = Arc::clone(&log);
@@ -277,5 +278,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()
 
 /// Events in one step of catching up.
 const READ_EVENTS_MAX: usize = 256;
-/// Events looked at in one step of catching up, so that live delivery never waits for longer.
-const READ_EXAMINED_MAX: usize = 4_096;
+/// Events looked at in one step of catching up, and comparisons of a topic with a selector after
+/// which it ends: live delivery and publishing never wait for more than a few milliseconds.
+const READ_CANDIDATES_MAX: usize = 4_096;
+const READ_COMPARISONS_MAX: usize = 8_192;

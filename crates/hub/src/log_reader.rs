@@ -1,7 +1,7 @@
 //! The thread that reads from the log what is no longer in the tail, and lets the log trim.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tidings_core::{Interest, ReadOutcome, SeekOutcome, SubscriberKey};
@@ -14,6 +14,8 @@ use crate::mailbox::{Command, Mailbox};
 /// What a shard asks for one of its subscribers, which has one question open at most.
 pub(crate) struct Question {
     pub(crate) from: Arc<Mailbox>,
+    /// Gone with the subscriber; the question is then passed over.
+    pub(crate) asker: Weak<()>,
     pub(crate) key: SubscriberKey,
     pub(crate) interest: Arc<Interest>,
     pub(crate) wish: Wish,
@@ -31,8 +33,10 @@ pub(crate) fn run(log: &dyn EventLog, questions: &Receiver<Question>, limit: Rea
     let mut trim_at = Instant::now() + TRIM_INTERVAL;
     loop {
         match questions.recv_timeout(trim_at.saturating_duration_since(Instant::now())) {
-            Ok(Question { from, key, interest, wish }) => {
-                from.send(answer(log, key, &interest, wish, limit));
+            Ok(Question { from, asker, key, interest, wish }) => {
+                if asker.strong_count() > 0 {
+                    from.send(answer(log, key, &interest, wish, limit));
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -54,7 +58,7 @@ fn answer(
     match wish {
         Wish::Read { from, until } => Command::Read(key, read(log, from, until, interest, limit)),
         Wish::Seek { before, wanted } => {
-            let outcome = match log.seek(before, wanted, interest, limit.examined_max) {
+            let outcome = match log.seek(before, wanted, interest, limit) {
                 Ok(step) => seek_outcome(step),
                 Err(_) => SeekOutcome::Failed,
             };

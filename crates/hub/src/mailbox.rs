@@ -1,7 +1,7 @@
 //! How other threads reach a shard.
 //!
-//! The queue needs no bound of its own: each subscriber has at most one of each kind of command
-//! under way, and subscribers are bounded.
+//! The queue needs no bound of its own: a subscriber has at most one of each kind of command under
+//! way. Those of subscribers that have gone are passed over in no time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

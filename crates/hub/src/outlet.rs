@@ -24,7 +24,8 @@ pub(crate) struct Taken {
 /// What became of a heartbeat.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Beat {
-    Sent,
+    /// Nothing waits; one was sent if it was due.
+    Fine,
     /// Bytes have been waiting since this time without any being taken; none was sent.
     Waiting(Millis),
 }
@@ -35,7 +36,8 @@ pub(crate) trait Outlet: Send {
     fn offer(&mut self, entries: &[Arc<Encoded>], live: bool, now: Millis) -> Taken;
     /// Sends bytes that belong to no event. Few and small, so always taken.
     fn announce(&mut self, bytes: Bytes, now: Millis);
-    fn heartbeat(&mut self, now: Millis) -> Beat;
+    /// Sends a heartbeat if the stream is silent and nothing waits.
+    fn heartbeat(&mut self, is_silent: bool, now: Millis) -> Beat;
     /// Ends the stream once what was taken is sent.
     fn close(&mut self, end: End);
 }
@@ -88,7 +90,9 @@ pub type Abort = Box<dyn Fn() + Send + Sync>;
 #[derive(Debug, Default)]
 struct State {
     pieces: VecDeque<Piece>,
+    /// Bytes of `pieces` and of what the reader took last and has not released.
     bytes: usize,
+    taken_bytes: usize,
     /// When pieces began to wait without any being taken.
     waiting_since: Option<Millis>,
     /// The shard waits to be told that there is room.
@@ -129,8 +133,22 @@ impl Backlog {
         self.state().end
     }
 
+    /// Lets go of what was taken last, which the reader has passed on; gives the place in the shard
+    /// if that is to be told that there is room.
+    ///
+    /// What the reader has taken and what waits count together, so a slow reader holds no more than
+    /// the bound twice.
+    pub(crate) fn release(&self) -> Option<SubscriberKey> {
+        let mut state = self.state();
+        state.bytes -= std::mem::take(&mut state.taken_bytes);
+        if state.bytes >= self.bytes_max || !std::mem::take(&mut state.blocked) {
+            return None;
+        }
+        state.key
+    }
+
     /// Takes all that waits, or says how the stream ended.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<Take, End>> {
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<VecDeque<Piece>, End>> {
         let mut state = self.state();
         if state.pieces.is_empty() {
             return match state.end {
@@ -141,11 +159,9 @@ impl Backlog {
                 }
             };
         }
-        state.bytes = 0;
+        state.taken_bytes = state.bytes;
         state.waiting_since = None;
-        let pieces = std::mem::take(&mut state.pieces);
-        let unblocked = std::mem::take(&mut state.blocked).then_some(state.key).flatten();
-        Poll::Ready(Ok(Take { pieces, unblocked }))
+        Poll::Ready(Ok(std::mem::take(&mut state.pieces)))
     }
 
     fn push(state: &mut State, piece: Piece, now: Millis) {
@@ -161,14 +177,6 @@ impl Backlog {
             reader.wake();
         }
     }
-}
-
-/// What a reader took from a backlog.
-#[derive(Debug)]
-pub(crate) struct Take {
-    pub(crate) pieces: VecDeque<Piece>,
-    /// The place in the shard, if that is to be told that there is room.
-    pub(crate) unblocked: Option<SubscriberKey>,
 }
 
 impl Outlet for Arc<Backlog> {
@@ -197,14 +205,16 @@ impl Outlet for Arc<Backlog> {
         Backlog::wake(state);
     }
 
-    fn heartbeat(&mut self, now: Millis) -> Beat {
+    fn heartbeat(&mut self, is_silent: bool, now: Millis) -> Beat {
         let mut state = self.state();
         if let Some(since) = state.waiting_since {
             return Beat::Waiting(since);
         }
-        Backlog::push(&mut state, Piece::Heartbeat, now);
-        Backlog::wake(state);
-        Beat::Sent
+        if is_silent {
+            Backlog::push(&mut state, Piece::Heartbeat, now);
+            Backlog::wake(state);
+        }
+        Beat::Fine
     }
 
     fn close(&mut self, end: End) {

@@ -40,10 +40,12 @@ pub(crate) struct Shard {
     outlets: SecondaryMap<SubscriberKey, Connection>,
 }
 
-/// An outlet and whether its client wants notices.
+/// An outlet, and whether its client wants notices.
 struct Connection {
     outlet: Box<dyn Outlet>,
     control: bool,
+    /// Dropped with the connection: then its questions need no answer.
+    presence: Arc<()>,
 }
 
 impl Shard {
@@ -121,7 +123,8 @@ impl Shard {
         let now = self.around.clock.now();
         let key = self.state.subscribe(interest, start, gap, stream, now);
         if Backlog::attach(&backlog, key) {
-            let connection = Connection { outlet: Box::new(backlog), control: stream.control };
+            let (outlet, presence) = (Box::new(backlog), Arc::new(()));
+            let connection = Connection { outlet, control: stream.control, presence };
             self.outlets.insert(key, connection);
         } else {
             self.state.unsubscribe(key);
@@ -143,9 +146,9 @@ impl Shard {
                 self.state.handle_written(&write, taken.accepted, taken.writable, now);
             }
             Effect::Announce { subscriber, notice } => self.announce(subscriber, &notice),
-            Effect::Heartbeat { subscriber } => {
+            Effect::Heartbeat { subscriber, is_silent } => {
                 let Some(connection) = self.outlets.get_mut(subscriber) else { return };
-                if let Beat::Waiting(since) = connection.outlet.heartbeat(now) {
+                if let Beat::Waiting(since) = connection.outlet.heartbeat(is_silent, now) {
                     self.state.handle_backlog(subscriber, since, now);
                 }
             }
@@ -180,17 +183,21 @@ impl Shard {
     /// Searches the tail, or leaves it to the log reader; what the log no longer keeps is not
     /// found, even if it is still in the tail.
     fn seek(&mut self, key: SubscriberKey, interest: Arc<Interest>, before: u64, wanted: u32) {
-        let tail_oldest = self.around.tail.bounds().oldest;
-        if before <= tail_oldest || tail_oldest < self.around.log.bounds().oldest {
-            return self.ask(key, interest, Wish::Seek { before, wanted });
+        let (kept, limit) = (self.around.log.bounds(), self.around.read_limit);
+        match self.around.tail.seek(before, wanted, &interest, kept, limit) {
+            Some(step) => {
+                let now = self.around.clock.now();
+                self.state.handle_sought(key, seek_outcome(step), now);
+            }
+            None => self.ask(key, interest, Wish::Seek { before, wanted }),
         }
-        let examined_max = self.around.read_limit.examined_max;
-        let step = self.around.tail.seek(before, wanted, &interest, examined_max);
-        self.state.handle_sought(key, seek_outcome(step), self.around.clock.now());
     }
 
     fn ask(&self, key: SubscriberKey, interest: Arc<Interest>, wish: Wish) {
-        let question = Question { from: Arc::clone(&self.around.mailbox), key, interest, wish };
+        let Some(connection) = self.outlets.get(key) else { return };
+        let from = Arc::clone(&self.around.mailbox);
+        let asker = Arc::downgrade(&connection.presence);
+        let question = Question { from, asker, key, interest, wish };
         // The reader outlives the shards; at the very end nobody needs the answer.
         let _ = self.around.log_reader.send(question);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tidings_core::{Epoch, Position, Topic};
-use tidings_sse::{Decoder, Item};
+use tidings_sse::{Decoder, DecoderLimits, Item};
 
 use crate::delivery::Encoded;
 use crate::mailbox::{Command, Mailbox};
@@ -132,12 +132,12 @@ impl Subscription {
         if self.end.is_some() {
             return Poll::Ready(false);
         }
+        if let Some(key) = self.backlog.release() {
+            self.mailbox.send(Command::Writable(key));
+        }
         match ready!(self.backlog.poll_take(cx)) {
-            Ok(take) => {
-                if let Some(key) = take.unblocked {
-                    self.mailbox.send(Command::Writable(key));
-                }
-                self.taken = take.pieces;
+            Ok(pieces) => {
+                self.taken = pieces;
                 self.count_delivered();
                 Poll::Ready(true)
             }
@@ -190,8 +190,9 @@ impl std::fmt::Debug for Subscription {
 
 /// Reads a piece back as its client would; `None` for what carries no event.
 fn decode(epoch: Epoch, piece: &Piece) -> Option<Delivered> {
-    let mut decoder = Decoder::default();
     let mut bytes = piece.sse();
+    let (line_bytes_max, event_bytes_max) = (bytes.len(), bytes.len());
+    let mut decoder = Decoder::new(DecoderLimits { line_bytes_max, event_bytes_max });
     loop {
         match decoder.decode(&mut bytes) {
             Ok(Some(Item::Event(event))) => {

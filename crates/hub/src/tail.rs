@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use tidings_core::{Bounds, Interest};
-use tidings_log::{ReadError, ReadLimit, ReadStep, Ring, SeekStep};
+use tidings_log::{ReadError, ReadLimit, ReadStep, Ring, SeekStep, entry_bytes};
 
 use crate::Limits;
-use crate::delivery::{Delivery, Encoded, bytes_of};
+use crate::delivery::{Delivery, Encoded};
 
 #[derive(Debug)]
 pub(crate) struct Tail {
     ring: RwLock<Ring<Delivery>>,
-    /// The offset after the newest entry; read without the lock.
+    /// The offset after the newest entry; read without the lock. In one order with the sleep of
+    /// shards, so that none sleeps through an event.
     next: AtomicU64,
     events_max: usize,
     bytes_max: usize,
@@ -34,19 +35,15 @@ impl Tail {
     pub(crate) fn push(&self, entries: Vec<Arc<Encoded>>) {
         let mut ring = self.ring.write().expect(UNPOISONED);
         for entry in entries {
-            let bytes = bytes_of(&entry);
+            let bytes = entry_bytes(&entry, entry.payload.frame.len());
             ring.push(entry, bytes);
         }
         ring.shrink(self.events_max, self.bytes_max);
-        self.next.store(ring.bounds().next, Ordering::Release);
+        self.next.store(ring.bounds().next, Ordering::SeqCst);
     }
 
     pub(crate) fn next(&self) -> u64 {
-        self.next.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.ring.read().expect(UNPOISONED).bounds()
+        self.next.load(Ordering::SeqCst)
     }
 
     pub(crate) fn from(
@@ -64,19 +61,31 @@ impl Tail {
         interest: &Interest,
         limit: ReadLimit,
     ) -> Result<ReadStep<Delivery>, ReadError> {
-        self.ring.read().expect(UNPOISONED).read(from, until, interest, limit)
+        let ring = self.ring.read().expect(UNPOISONED);
+        let candidates = ring.candidates(from, until, interest, limit)?;
+        drop(ring);
+        Ok(candidates.select(interest, limit))
     }
 
-    /// Searches the tail alone; `complete` is never true, for more may be kept below.
+    /// Searches the tail; `None` if that is for the log: what lies below the tail, or if the tail
+    /// holds what is no longer `kept`.
     pub(crate) fn seek(
         &self,
         before: u64,
         wanted: u32,
         interest: &Interest,
-        examined_max: usize,
-    ) -> SeekStep {
+        kept: Bounds,
+        limit: ReadLimit,
+    ) -> Option<SeekStep> {
         let ring = self.ring.read().expect(UNPOISONED);
-        SeekStep { complete: false, ..ring.seek(before, wanted, interest, examined_max) }
+        let oldest = ring.bounds().oldest;
+        if before <= oldest || oldest < kept.oldest {
+            return None;
+        }
+        let candidates = ring.candidates_below(before, interest, limit.candidates_max);
+        drop(ring);
+        // The log goes on below the tail.
+        Some(candidates.search(wanted, interest, kept.oldest, limit.comparisons_max))
     }
 }
 

@@ -43,14 +43,18 @@ const CASES: [fn(&dyn EventLog); 10] = [
     every_read_and_search_agrees_with_a_naive_one,
 ];
 
-const NO_LIMIT: ReadLimit =
-    ReadLimit { events_max: usize::MAX, bytes_max: usize::MAX, examined_max: usize::MAX };
+const NO_LIMIT: ReadLimit = ReadLimit {
+    events_max: usize::MAX,
+    bytes_max: usize::MAX,
+    candidates_max: usize::MAX,
+    comparisons_max: usize::MAX,
+};
 
 fn an_empty_log_has_nothing_to_read(log: &dyn EventLog) {
     assert_eq!(log.bounds(), Bounds { oldest: 1, next: 1 });
     let step = log.read(1, 1, &everything(), NO_LIMIT).unwrap();
     assert!(step.entries.is_empty());
-    let step = log.seek(1, 5, &everything(), usize::MAX).unwrap();
+    let step = log.seek(1, 5, &everything(), NO_LIMIT).unwrap();
     assert_eq!((step.found, step.lowest, step.complete), (0, None, true));
 }
 
@@ -83,7 +87,9 @@ fn a_read_stays_within_its_limits_and_moves_on(log: &dyn EventLog) {
     append_many(log, 100, |_| "a");
     for limit in [
         ReadLimit { events_max: 7, ..NO_LIMIT },
-        ReadLimit { examined_max: 7, ..NO_LIMIT },
+        ReadLimit { candidates_max: 7, ..NO_LIMIT },
+        ReadLimit { comparisons_max: 7, ..NO_LIMIT },
+        ReadLimit { comparisons_max: 0, ..NO_LIMIT },
         ReadLimit { bytes_max: 1, ..NO_LIMIT },
     ] {
         for wanted in [everything(), interest(&["a"], &[])] {
@@ -132,14 +138,14 @@ fn a_rare_topic_is_found_among_many(log: &dyn EventLog) {
 
 fn the_last_events_are_found_backwards(log: &dyn EventLog) {
     append_many(log, 1_000, |offset| if offset % 100 == 1 { "rare" } else { "common" });
-    for examined_max in [7, 150, usize::MAX] {
+    for candidates_max in [7, 150, usize::MAX] {
         for selector in ["rare", "r{x}re", "{x}are"] {
-            let found = seek_all(log, &interest(&[selector], &[]), 951, 3, examined_max);
-            assert_eq!(found, (3, Some(701)), "{selector} by {examined_max}");
-            let found = seek_all(log, &interest(&[selector], &[]), 1_001, 99, examined_max);
-            assert_eq!(found, (10, Some(1)), "{selector} by {examined_max}");
+            let found = seek_all(log, &interest(&[selector], &[]), 951, 3, candidates_max);
+            assert_eq!(found, (3, Some(701)), "{selector} by {candidates_max}");
+            let found = seek_all(log, &interest(&[selector], &[]), 1_001, 99, candidates_max);
+            assert_eq!(found, (10, Some(1)), "{selector} by {candidates_max}");
         }
-        assert_eq!(seek_all(log, &interest(&["absent"], &[]), 1_001, 3, examined_max), (0, None));
+        assert_eq!(seek_all(log, &interest(&["absent"], &[]), 1_001, 3, candidates_max), (0, None));
     }
 }
 
@@ -213,7 +219,8 @@ fn append_many(log: &dyn EventLog, count: u64, topic_of: impl Fn(u64) -> &'stati
 }
 
 fn read_all(log: &dyn EventLog, wanted: &Interest) -> Vec<Arc<Entry<Body>>> {
-    let limit = ReadLimit { events_max: 50, bytes_max: 10_000, examined_max: 100 };
+    let limit =
+        ReadLimit { events_max: 50, bytes_max: 10_000, candidates_max: 100, comparisons_max: 300 };
     let until = log.bounds().next;
     let mut from = log.bounds().oldest;
     let mut read = Vec::new();
@@ -233,11 +240,12 @@ fn seek_all(
     wanted: &Interest,
     mut before: u64,
     count: u32,
-    examined_max: usize,
+    candidates_max: usize,
 ) -> (u32, Option<u64>) {
+    let limit = ReadLimit { candidates_max, comparisons_max: candidates_max, ..NO_LIMIT };
     let (mut found, mut lowest) = (0, None);
     loop {
-        let step = log.seek(before, count - found, wanted, examined_max).unwrap();
+        let step = log.seek(before, count - found, wanted, limit).unwrap();
         assert!(step.before < before || step.complete, "a search moves on");
         found += step.found;
         lowest = step.lowest.or(lowest);

@@ -42,7 +42,9 @@ pub struct ReadLimit {
     /// Bytes of data to return at most; a single larger event is returned alone.
     pub bytes_max: usize,
     /// Entries to look at at most.
-    pub examined_max: usize,
+    pub candidates_max: usize,
+    /// Comparisons of a topic with a selector after which to stop; at least one entry is looked at.
+    pub comparisons_max: usize,
 }
 
 /// One step of reading.
@@ -130,8 +132,9 @@ pub trait EventLog: Send + Sync + Debug {
         limit: ReadLimit,
     ) -> Result<ReadStep<Body>, ReadError>;
 
-    /// Looks backwards from `before` for the last `wanted` entries that interest someone, looking
-    /// at `examined_max` entries at most.
+    /// Looks backwards from `before` for the last `wanted` entries that interest someone, within the
+    /// limit's candidates and comparisons. Makes progress: the step's `before` is lower, unless it
+    /// is complete.
     ///
     /// # Errors
     ///
@@ -141,7 +144,7 @@ pub trait EventLog: Send + Sync + Debug {
         before: u64,
         wanted: u32,
         interest: &Interest,
-        examined_max: usize,
+        limit: ReadLimit,
     ) -> Result<SeekStep, ReadError>;
 
     /// Lets go of what is too old at `now`.

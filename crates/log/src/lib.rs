@@ -14,5 +14,5 @@ pub mod conformance;
 pub use event_log::{
     AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, SeekStep, UnixMillis,
 };
-pub use memory::{ENTRY_BYTES, MemoryLog, MemoryLogOptions};
-pub use ring::Ring;
+pub use memory::{MemoryLog, MemoryLogOptions};
+pub use ring::{Candidates, Ring, entry_bytes};

@@ -5,7 +5,8 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tidings_core::{Bounds, Entry, Epoch, Interest};
 
 use crate::{
-    AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, Ring, SeekStep, UnixMillis,
+    AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, Ring, SeekStep,
+    UnixMillis, entry_bytes,
 };
 
 /// How much a [`MemoryLog`] keeps: each bound holds by itself, the oldest events leave first.
@@ -13,8 +14,8 @@ use crate::{
 pub struct MemoryLogOptions {
     /// Events to keep at most.
     pub events_max: usize,
-    /// Bytes to keep at most, counted as the length of data, topics and type and a fixed
-    /// [`ENTRY_BYTES`] for each event. The newest event is kept even if it alone is larger.
+    /// Bytes to keep at most, counted by [`entry_bytes`]. The newest event is kept even if it alone is
+    /// larger.
     pub bytes_max: usize,
     /// Milliseconds to keep an event at most.
     pub age_max_ms: u64,
@@ -80,7 +81,7 @@ impl EventLog for MemoryLog {
         let first = ring.bounds().next;
         let entries: Vec<_> = (first..).zip(records).map(|(at, it)| entry(at, it, now)).collect();
         for entry in &entries {
-            ring.push(Arc::clone(entry), bytes_of(entry));
+            ring.push(Arc::clone(entry), entry_bytes(entry, entry.payload.data.len()));
         }
         self.keep_within_bounds(&mut ring, now);
         Ok(entries)
@@ -93,7 +94,8 @@ impl EventLog for MemoryLog {
         interest: &Interest,
         limit: ReadLimit,
     ) -> Result<ReadStep<Body>, ReadError> {
-        self.ring().read(from, until, interest, limit)
+        let candidates = self.ring().candidates(from, until, interest, limit)?;
+        Ok(candidates.select(interest, limit))
     }
 
     fn seek(
@@ -101,9 +103,13 @@ impl EventLog for MemoryLog {
         before: u64,
         wanted: u32,
         interest: &Interest,
-        examined_max: usize,
+        limit: ReadLimit,
     ) -> Result<SeekStep, ReadError> {
-        Ok(self.ring().seek(before, wanted, interest, examined_max))
+        let ring = self.ring();
+        let candidates = ring.candidates_below(before, interest, limit.candidates_max);
+        let oldest = ring.bounds().oldest;
+        drop(ring);
+        Ok(candidates.search(wanted, interest, oldest, limit.comparisons_max))
     }
 
     fn trim(&self, now: UnixMillis) {
@@ -116,16 +122,6 @@ fn entry(offset: u64, record: Record, now: UnixMillis) -> Arc<Entry<Body>> {
     let payload = Body { data, retry_ms, appended_at: now };
     Arc::new(Entry { offset, topics, event_type, private, payload })
 }
-
-fn bytes_of(entry: &Entry<Body>) -> usize {
-    let topics: usize = entry.topics.iter().map(|topic| topic.as_str().len()).sum();
-    let event_type = entry.event_type.as_ref().map_or(0, |event_type| event_type.as_str().len());
-    ENTRY_BYTES + entry.payload.data.len() + topics + event_type
-}
-
-/// What an event costs besides its text: the entry, its place in the ring and in the index, and
-/// the allocator's share, rounded up.
-pub const ENTRY_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -158,7 +154,8 @@ mod tests {
 
     #[test]
     fn bytes_max_keeps_the_newest_even_if_it_alone_is_larger() {
-        let one = ENTRY_BYTES + 2;
+        let sample = entry(1, record("a", "x"), 0);
+        let one = entry_bytes(&sample, 1);
         let options = MemoryLogOptions { events_max: 9, bytes_max: 2 * one, age_max_ms: 1_000 };
         check(options, &[("x", 0), ("y", 0), ("z", 0)], Bounds { oldest: 2, next: 4 });
         let large = "x".repeat(10_000);
@@ -177,7 +174,8 @@ mod tests {
         let options = MemoryLogOptions { events_max: 1, bytes_max: LARGE, age_max_ms: 1_000 };
         let log = MemoryLog::new(Epoch::from_random(1), options);
         log.append(vec![record("a", "x"), record("a", "y")], 0).unwrap();
-        let limit = ReadLimit { events_max: 10, bytes_max: 10, examined_max: 10 };
+        let limit =
+            ReadLimit { events_max: 10, bytes_max: 10, candidates_max: 10, comparisons_max: 10 };
         let error = log.read(1, 3, &everything(), limit).unwrap_err();
         assert_eq!(error, ReadError::Trimmed { oldest: 2 });
     }

@@ -25,6 +25,12 @@ struct Held<P> {
     bytes: usize,
 }
 
+impl<P> Clone for Held<P> {
+    fn clone(&self) -> Self {
+        Self { entry: Arc::clone(&self.entry), bytes: self.bytes }
+    }
+}
+
 impl<P> Ring<P> {
     /// Makes an empty ring whose first entry will have the offset `next`.
     pub fn new(next: u64) -> Self {
@@ -87,11 +93,6 @@ impl<P> Ring<P> {
         Bounds { oldest: self.next - self.entries.len() as u64, next: self.next }
     }
 
-    /// What the entries count as.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// All entries from `from` on, at most `events_max`.
     ///
     /// # Errors
@@ -103,83 +104,102 @@ impl<P> Ring<P> {
         Ok(held.map(|held| Arc::clone(&held.entry)).collect())
     }
 
-    /// As [`EventLog::read`](crate::EventLog::read).
+    /// Entries that may interest someone, from `from` up to at most `until`.
+    ///
+    /// Holds nothing against the interest but its exact topics, so that it is quick under a lock;
+    /// [`Candidates::select`] does the rest without one.
     ///
     /// # Errors
     ///
     /// [`ReadError::Trimmed`] if `from` has left.
-    pub fn read(
+    pub fn candidates(
         &self,
         from: u64,
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<P>, ReadError> {
+    ) -> Result<Candidates<P>, ReadError> {
         self.place(from)?;
         let until = until.min(self.next);
         if from >= until {
-            return Ok(ReadStep { entries: Vec::new(), next: from });
+            return Ok(Candidates { held: Vec::new(), end: from });
         }
-        let (candidates, next) = match interest.exact_topics() {
-            Some(topics) => self.candidates_of(topics, from, until, limit.events_max),
+        Ok(match interest.exact_topics() {
+            Some(topics) => self.indexed_forwards(topics, from, until, limit.events_max),
             None => {
-                let next = until.min(from.saturating_add(limit.examined_max as u64));
-                (self.held_between(from, next).collect(), next)
+                let end = until.min(from.saturating_add(limit.candidates_max as u64));
+                Candidates { held: self.held_between(from, end).cloned().collect(), end }
             }
-        };
-        Ok(collect(&candidates, next, interest, limit))
+        })
     }
 
-    /// As [`EventLog::seek`](crate::EventLog::seek).
-    pub fn seek(
+    /// Entries below `before` that may interest someone, newest first, at most `candidates_max`;
+    /// as [`candidates`](Self::candidates).
+    pub fn candidates_below(
         &self,
         before: u64,
-        wanted: u32,
         interest: &Interest,
-        examined_max: usize,
-    ) -> SeekStep {
+        candidates_max: usize,
+    ) -> Candidates<P> {
         let Bounds { oldest, next } = self.bounds();
         let before = before.min(next).max(oldest);
-        if let Some(topics) = interest.exact_topics() {
-            let mut offsets: Vec<u64> = topics
-                .filter_map(|topic| self.offsets_of.get(topic.as_str()))
-                .flat_map(|offsets| offsets.range(..offsets.partition_point(|&at| at < before)))
-                .copied()
-                .collect();
-            offsets.sort_unstable_by(|a, b| b.cmp(a));
-            offsets.dedup();
-            let held = offsets.iter().map(|&offset| self.held(offset));
-            let step = search(held, wanted, interest);
-            return SeekStep { before: oldest, complete: true, ..step };
+        match interest.exact_topics() {
+            Some(topics) => self.indexed_backwards(topics, before, candidates_max),
+            None => {
+                let end = before.saturating_sub(candidates_max as u64).max(oldest);
+                Candidates { held: self.held_between(end, before).rev().cloned().collect(), end }
+            }
         }
-        let lowest = before.saturating_sub(examined_max as u64).max(oldest);
-        let step = search(self.held_between(lowest, before).rev(), wanted, interest);
-        SeekStep { before: lowest, complete: lowest == oldest, ..step }
     }
 
     /// Every entry under one of `topics`, at most `events_max` for each topic, and the offset up to
     /// which that is all of them.
-    fn candidates_of<'a>(
+    fn indexed_forwards<'a>(
         &'a self,
         topics: impl Iterator<Item = &'a Topic>,
         from: u64,
         until: u64,
         events_max: usize,
-    ) -> (Vec<&'a Held<P>>, u64) {
-        let mut next = until;
-        let mut candidates = Vec::new();
+    ) -> Candidates<P> {
+        let mut end = until;
+        let mut found = Vec::new();
         for topic in topics {
             let Some(offsets) = self.offsets_of.get(topic.as_str()) else { continue };
             let first = offsets.partition_point(|&offset| offset < from);
             let mut left = offsets.range(first..).copied().take_while(|&offset| offset < until);
-            candidates.extend(left.by_ref().take(events_max));
+            found.extend(left.by_ref().take(events_max));
             // What follows a topic that was cut short is not known.
-            next = left.next().map_or(next, |cut| next.min(cut));
+            end = left.next().map_or(end, |cut| end.min(cut));
         }
-        candidates.sort_unstable();
-        candidates.dedup();
-        let known = candidates.into_iter().take_while(|&offset| offset < next);
-        (known.map(|offset| self.held(offset)).collect(), next)
+        found.sort_unstable();
+        found.dedup();
+        let known = found.into_iter().take_while(|&offset| offset < end);
+        Candidates { held: known.map(|offset| self.held(offset).clone()).collect(), end }
+    }
+
+    /// The same backwards, at most `candidates_max` in all.
+    fn indexed_backwards<'a>(
+        &'a self,
+        topics: impl Iterator<Item = &'a Topic>,
+        before: u64,
+        candidates_max: usize,
+    ) -> Candidates<P> {
+        let mut end = self.bounds().oldest;
+        let mut found = Vec::new();
+        for topic in topics {
+            let Some(offsets) = self.offsets_of.get(topic.as_str()) else { continue };
+            let first_above = offsets.partition_point(|&offset| offset < before);
+            let mut left = offsets.range(..first_above).rev().copied();
+            found.extend(left.by_ref().take(candidates_max));
+            end = left.next().map_or(end, |cut| end.max(cut + 1));
+        }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.dedup();
+        if let Some(cut) = found.get(candidates_max) {
+            end = end.max(cut + 1);
+        }
+        let known = found.into_iter().take_while(|&offset| offset >= end);
+        Candidates { held: known.map(|offset| self.held(offset).clone()).collect(), end }
     }
 
     fn held(&self, offset: u64) -> &Held<P> {
@@ -200,44 +220,79 @@ impl<P> Ring<P> {
     }
 }
 
-/// Takes the interesting ones of `candidates`, which are all there is before `next`, up to the
-/// limit.
-fn collect<P>(
-    candidates: &[&Held<P>],
-    next: u64,
-    interest: &Interest,
-    limit: ReadLimit,
-) -> ReadStep<P> {
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    for held in candidates {
-        if !admits(interest, &held.entry) {
-            continue;
-        }
-        bytes += held.bytes;
-        if entries.len() == limit.events_max || (bytes > limit.bytes_max && !entries.is_empty()) {
-            return ReadStep { entries, next: held.entry.offset };
-        }
-        entries.push(Arc::clone(&held.entry));
-    }
-    ReadStep { entries, next }
+/// Entries that may interest someone: all there are between where the search began and `end`.
+#[derive(Debug)]
+pub struct Candidates<P> {
+    held: Vec<Held<P>>,
+    /// Forwards everything below this offset was looked at, backwards everything from it on.
+    end: u64,
 }
 
-/// Takes the first `wanted` interesting ones of entries that come newest first.
-fn search<'a, P: 'a>(
-    newest_first: impl Iterator<Item = &'a Held<P>>,
-    wanted: u32,
-    interest: &Interest,
-) -> SeekStep {
-    let interesting = newest_first.filter(|held| admits(interest, &held.entry));
-    let mut step = SeekStep { found: 0, lowest: None, before: 0, complete: false };
-    for held in interesting.take(wanted as usize) {
-        step.found += 1;
-        step.lowest = Some(held.entry.offset);
+impl<P> Candidates<P> {
+    /// Takes the interesting ones, in order, up to the limit.
+    pub fn select(self, interest: &Interest, limit: ReadLimit) -> ReadStep<P> {
+        let mut entries = Vec::new();
+        let (mut bytes, mut comparisons) = (0, 0);
+        for Held { entry, bytes: entry_bytes } in self.held {
+            if comparisons > limit.comparisons_max {
+                return ReadStep { entries, next: entry.offset };
+            }
+            comparisons += comparisons_of(interest, &entry);
+            if !admits(interest, &entry) {
+                continue;
+            }
+            bytes += entry_bytes;
+            let is_full = entries.len() == limit.events_max || bytes > limit.bytes_max;
+            if is_full && !entries.is_empty() {
+                return ReadStep { entries, next: entry.offset };
+            }
+            entries.push(entry);
+        }
+        ReadStep { entries, next: self.end }
     }
-    step
+
+    /// Takes the first `wanted` interesting ones of those that come newest first; `oldest` is the
+    /// oldest kept offset.
+    pub fn search(
+        self,
+        wanted: u32,
+        interest: &Interest,
+        oldest: u64,
+        comparisons_max: usize,
+    ) -> SeekStep {
+        let mut step = SeekStep { found: 0, lowest: None, before: self.end, complete: false };
+        let mut comparisons = 0;
+        for Held { entry, .. } in self.held {
+            if step.found == wanted || comparisons > comparisons_max {
+                step.before = entry.offset + 1;
+                return step;
+            }
+            comparisons += comparisons_of(interest, &entry);
+            if admits(interest, &entry) {
+                step.found += 1;
+                step.lowest = Some(entry.offset);
+            }
+        }
+        step.complete = step.before <= oldest;
+        step
+    }
+}
+
+fn comparisons_of<P>(interest: &Interest, entry: &Entry<P>) -> usize {
+    interest.selectors().len() * entry.topics.len()
 }
 
 fn admits<P>(interest: &Interest, entry: &Entry<P>) -> bool {
     interest.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
 }
+
+/// What an entry counts as whose payload has so many bytes: its text, its place, and what the
+/// index needs for each topic, with the allocator's share, rounded up.
+pub fn entry_bytes<P>(entry: &Entry<P>, payload_bytes: usize) -> usize {
+    let topics: usize = entry.topics.iter().map(|topic| topic.as_str().len() + TOPIC_BYTES).sum();
+    let event_type = entry.event_type.as_ref().map_or(0, |event_type| event_type.as_str().len());
+    ENTRY_BYTES + payload_bytes + topics + event_type
+}
+
+const ENTRY_BYTES: usize = 128;
+const TOPIC_BYTES: usize = 192;

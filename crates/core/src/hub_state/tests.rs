@@ -224,7 +224,7 @@ impl World {
         match effect {
             Effect::Write(write) => self.write(&write),
             Effect::Announce { subscriber, notice } => self.note(subscriber, notice),
-            Effect::Heartbeat { subscriber } => self.beat(subscriber),
+            Effect::Heartbeat { subscriber, .. } => self.beat(subscriber),
             Effect::Read { subscriber: key, interest: _, from, until } => {
                 self.questions.push_back(Question::Read { key, from, until });
             }
@@ -443,6 +443,7 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, until: 2, .. })));
 
     state.handle_timeout(5_000);
+    assert!(matches!(state.poll_effect(), Some(Effect::Heartbeat { is_silent: false, .. })));
     assert!(state.poll_effect().is_none());
     assert!(state.poll_timeout() > Some(5_000), "it does not wait in a circle");
 
@@ -455,4 +456,52 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
         matches!(closed, Some(Effect::Close { reason: CloseReason::PollDone, cursor: 2, .. })),
         "{closed:?}"
     );
+}
+
+#[test]
+fn heartbeats_and_ends_far_ahead_come_in_their_time() {
+    let options = StateOptions { heartbeat_ms: 600_000, ..OPTIONS };
+    let mut state = State::new(Epoch::from_random(1), 1, options);
+    let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
+    let stream = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
+    let poll = StreamOptions { poll_deadline: Some(60_000), ..stream };
+    let streaming = state.subscribe(interest.clone(), Start::At(1), None, stream, 0);
+    let polling = state.subscribe(interest, Start::At(1), None, poll, 0);
+    let mut happened = Vec::new();
+    while let Some(now) = state.poll_timeout().filter(|&now| now <= 1_200_000) {
+        state.handle_timeout(now);
+        while let Some(effect) = state.poll_effect() {
+            match effect {
+                Effect::Heartbeat { subscriber, is_silent: true } => {
+                    happened.push((now, subscriber, "heartbeat"));
+                }
+                Effect::Close { subscriber, .. } => happened.push((now, subscriber, "close")),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(
+        happened,
+        [
+            (60_000, polling, "close"),
+            (600_000, streaming, "heartbeat"),
+            (1_200_000, streaming, "heartbeat"),
+        ]
+    );
+}
+
+#[test]
+fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
+    let options = StateOptions { heartbeat_ms: 1_000, log_retry_ms: 1_500, ..OPTIONS };
+    let mut state = State::new(Epoch::from_random(1), 5, options);
+    let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
+    let stream = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
+    let key = state.subscribe(interest, Start::At(1), None, stream, 0);
+    assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
+    state.handle_read(key, ReadOutcome::Failed, 0);
+    state.handle_timeout(1_000);
+    assert!(matches!(state.poll_effect(), Some(Effect::Heartbeat { is_silent: true, .. })));
+    assert_eq!(state.poll_timeout(), Some(1_500));
+    state.handle_timeout(1_500);
+    assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
 }
