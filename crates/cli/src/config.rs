@@ -134,6 +134,7 @@ mod tests {
         let flags = |name: &str| {
             let given = match name {
                 "cors-origins" => "https://a.example,https://b.example",
+                "hosts" => "Hub.example, a.b",
                 "heartbeat" => "1m30s",
                 "log-bytes-max" => "3MB",
                 "data" => "/a \"b\"\\c",

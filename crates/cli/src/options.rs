@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::settings::{LogPlace, ServeSettings};
 use crate::value::{
-    parse_address, parse_bytes, parse_count, parse_duration, parse_origins, parse_switch,
-    show_bytes, show_duration,
+    parse_address, parse_bytes, parse_count, parse_duration, parse_hosts, parse_origins,
+    parse_switch, show_bytes, show_duration,
 };
 
 /// One option.
@@ -99,6 +99,8 @@ pub(crate) enum Kind {
     Duration { min: Duration, max: Duration, field: Field<Duration> },
     /// A list of web origins.
     Origins(Field<Vec<String>>),
+    /// A list of host names.
+    Hosts(Field<Vec<String>>),
     /// One of a few words.
     Choice { allowed: &'static [&'static str], field: Field<&'static str> },
     /// The configuration file. Not a setting: it is read before the others.
@@ -173,7 +175,7 @@ impl OptionRow {
             Kind::Switch(_) => {
                 arg.num_args(0..=1).require_equals(true).default_missing_value("true")
             }
-            Kind::Origins(_) => arg.action(ArgAction::Append),
+            Kind::Origins(_) | Kind::Hosts(_) => arg.action(ArgAction::Append),
             Kind::Folder(_) | Kind::ConfigFile => arg.value_hint(clap::ValueHint::AnyPath),
             Kind::Url => arg.value_hint(clap::ValueHint::Url),
             _ => arg,
@@ -189,11 +191,13 @@ impl Kind {
         settings: &mut ServeSettings,
         given: &GivenValue,
     ) -> Result<(), String> {
-        if let Self::Origins(field) = self {
-            *field(settings) = match given {
-                GivenValue::Text(text) => parse_origins(text.split(','))?,
-                GivenValue::List(list) => parse_origins(list.iter().map(String::as_str))?,
+        if let Self::Origins(field) | Self::Hosts(field) = self {
+            let texts: Vec<&str> = match given {
+                GivenValue::Text(text) => text.split(',').collect(),
+                GivenValue::List(list) => list.iter().map(String::as_str).collect(),
             };
+            let is_origins = matches!(self, Self::Origins(_));
+            *field(settings) = if is_origins { parse_origins(texts)? } else { parse_hosts(texts)? };
             return Ok(());
         }
         let GivenValue::Text(text) = given else {
@@ -220,7 +224,7 @@ impl Kind {
                     .find(|word| word.eq_ignore_ascii_case(text))
                     .ok_or("there is no such choice")?;
             }
-            Self::Origins(_) | Self::ConfigFile | Self::Url | Self::Secret => {}
+            Self::Origins(_) | Self::Hosts(_) | Self::ConfigFile | Self::Url | Self::Secret => {}
         }
         Ok(())
     }
@@ -248,6 +252,7 @@ impl Kind {
             Self::Origins(_) => {
                 "origins such as https://app.example.com, separated by commas, or * alone".into()
             }
+            Self::Hosts(_) => "host names such as hub.example.com, separated by commas".into(),
             Self::Choice { allowed, .. } => allowed.join(", "),
             Self::Url => "an http:// or https:// URL".into(),
             Self::Secret => "a token".into(),
@@ -290,7 +295,7 @@ impl Kind {
             Self::Count { field, .. } => json!(*field(settings)),
             Self::Bytes { field, .. } => json!(show_bytes(*field(settings))),
             Self::Duration { field, .. } => json!(show_duration(*field(settings))),
-            Self::Origins(field) => json!(field(settings)),
+            Self::Origins(field) | Self::Hosts(field) => json!(field(settings)),
             Self::Choice { field, .. } => json!(*field(settings)),
             Self::ConfigFile | Self::Url | Self::Secret => Value::Null,
         }
@@ -365,6 +370,18 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         reference: "Origins are compared exactly. Pages of the hub's own origin always may. In the \
                     file this is a list: `cors_origins = [\"https://app.example.com\"]`.",
         kind: Kind::Origins(|settings| &mut settings.cors_origins),
+    },
+    OptionRow {
+        name: "hosts",
+        value_name: "NAMES",
+        default: Default::None,
+        group: Group::Listening,
+        help: "Names the hub is reached by besides IP addresses and localhost",
+        reference: "On a loopback address, or once a name is given, requests for any other host are \
+                    refused: else a page of a name that its owner points at 127.0.0.1 could read and \
+                    publish everything. A proxy that passes the client's `Host` on needs its names \
+                    here; nginx does not pass it on unless it is told to.",
+        kind: Kind::Hosts(|settings| &mut settings.hosts),
     },
     OptionRow {
         name: "config",

@@ -152,6 +152,8 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
 fn http_options(settings: &ServeSettings) -> HttpOptions {
     HttpOptions {
         cors_origins: settings.cors_origins.clone(),
+        hosts: (settings.listen.ip().is_loopback() || !settings.hosts.is_empty())
+            .then(|| settings.hosts.clone()),
         body_bytes_max: size(settings.max_body_bytes),
         topics_max: size(settings.max_topics_per_event),
         selectors_max: size(settings.max_selectors),

@@ -143,6 +143,26 @@ pub(crate) fn parse_origins<'a>(
     Ok(origins)
 }
 
+/// Reads host names, without ports; each once, in lower case.
+pub(crate) fn parse_hosts<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<String>, String> {
+    let mut hosts = Vec::new();
+    for text in texts {
+        let host = text.trim().to_ascii_lowercase();
+        if host.is_empty() {
+            continue;
+        }
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            return Err(format!("`{host}` is no host name; leave out the scheme and the port"));
+        }
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    Ok(hosts)
+}
+
 /// Checks that an origin is written exactly as browsers send it: scheme, host, port unless it is the
 /// scheme's own, all in lower case and without a path (RFC 6454, section 6.2).
 fn check_origin(origin: &str) -> Result<(), String> {

@@ -16,6 +16,10 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
         let body = r#"{"status":"unavailable","reason":"shutting-down"}"#;
         return answer(StatusCode::SERVICE_UNAVAILABLE, body);
     }
+    if app.hub().has_failed() {
+        let body = r#"{"status":"unavailable","reason":"failed"}"#;
+        return answer(StatusCode::SERVICE_UNAVAILABLE, body);
+    }
     answer(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 

@@ -20,6 +20,7 @@ mod stats;
 mod health;
 mod metrics;
 mod cors;
+mod hosts;
 mod page;
 mod request_id;
 mod router;

@@ -1,7 +1,8 @@
 //! A body of one event a line, of any length.
 //!
 //! Lines are published in batches, each as a whole. A body that says it is at most
-//! [`BATCH_BYTES_MAX`] long is one batch, so it is published as a whole or not at all. Of any other
+//! [`BATCH_BYTES_MAX`] long is one batch, so it is published as a whole or not at all, unless it has
+//! more events than an array may have. Of any other
 //! body a batch ends when it is full or when the body pauses, so that a pipe that trickles is
 //! published as it comes. The next part of the body is read when the last batch is in the log:
 //! that is the back-pressure.
@@ -122,14 +123,20 @@ impl<'a> LineStream<'a> {
             self.rest.advance(1);
             self.searched = 0;
             self.take_line(&line)?;
-            let is_full =
-                self.batch.len() >= BATCH_EVENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX;
-            if is_full && !self.is_one_batch {
+            if self.is_full() {
                 self.flush().await?;
             }
         }
         self.searched = self.rest.len();
         self.check_line_length(self.rest.len(), self.line + 1)
+    }
+
+    fn is_full(&self) -> bool {
+        let events = self.batch.len();
+        if self.is_one_batch {
+            return events >= self.app.record_limits().array_events_max;
+        }
+        events >= BATCH_EVENTS_MAX || self.batch_bytes >= BATCH_BYTES_MAX
     }
 
     fn take_line(&mut self, line: &[u8]) -> Result<(), Problem> {
@@ -169,6 +176,11 @@ impl<'a> LineStream<'a> {
             Some(joined) => *self.published.last_mut().expect("it has a last") = joined,
             None => self.published.push(published),
         }
+        if self.published.len() > RANGES_MAX {
+            let detail = "Go on with the next line in another request: this one has been answered \
+                          as much as it can be.";
+            return Err(Problem::new(Kind::BodyTooLarge, detail));
+        }
         Ok(())
     }
 }
@@ -185,5 +197,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const ESCAPED_BYTES_MAX: usize = 6;
 /// Bytes that the other fields of an event may need.
 const FIELDS_BYTES_MAX: usize = 512 << 10;
+/// Runs of consecutive ids that are remembered for the answer, which interleaved publishers make
+/// many of; 24 MB.
+const RANGES_MAX: usize = 1_000_000;
 /// About what an event of a batch takes besides its text.
 const RECORD_BYTES: usize = 128;

@@ -8,6 +8,10 @@ pub struct HttpOptions {
     /// Origins whose pages may read streams and publish, such as `https://app.example`; `*` alone
     /// stands for all, then without credentials. Default none.
     pub cors_origins: Vec<String>,
+    /// Host names that requests may be for besides IP addresses and `localhost`, in lower case;
+    /// `None` for any. A hub that trusts whoever reaches it needs this against pages of a name that
+    /// its owner points at the hub's address. Default `None`.
+    pub hosts: Option<Vec<String>>,
     /// Bytes of a JSON or form body. Does not apply to NDJSON, which is streamed. Default 16 MiB.
     pub body_bytes_max: usize,
     /// Bytes that all bodies together hold until they are published; at least one body's worth.
@@ -27,6 +31,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             cors_origins: Vec::new(),
+            hosts: None,
             body_bytes_max: 16 << 20,
             bodies_bytes_max: 128 << 20,
             array_events_max: 10_000,

@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     InvalidField,
     UnknownField,
     CrossSite,
+    UnknownHost,
     NotFound,
     MethodNotAllowed,
     NotAcceptable,
@@ -60,6 +61,9 @@ impl Kind {
             }
             Self::CrossSite => {
                 ("cross-site", "A page of another site may not publish here", S::FORBIDDEN)
+            }
+            Self::UnknownHost => {
+                ("unknown-host", "The hub is not this host", S::MISDIRECTED_REQUEST)
             }
             Self::NotFound => ("not-found", "There is nothing at this path", S::NOT_FOUND),
             Self::MethodNotAllowed => {

@@ -1,11 +1,15 @@
 //! Which path does what.
 
+use std::sync::Arc;
+
 use axum::routing::{MethodRouter, get};
 use axum::{Router, middleware};
 use tidings::Hub;
 
 use crate::app::App;
-use crate::{HttpOptions, cors, health, metrics, page, publish, request_id, stats, subscribe};
+use crate::{
+    HttpOptions, cors, health, hosts, metrics, page, publish, request_id, stats, subscribe,
+};
 
 /// The routes of a hub, to be served by [`serve`](crate::serve) or mounted in an axum application.
 ///
@@ -13,6 +17,7 @@ use crate::{HttpOptions, cors, health, metrics, page, publish, request_id, stats
 /// server that owns it notices.
 pub fn router(hub: Hub, options: HttpOptions) -> Router {
     let cors = cors::layer(&options.cors_origins);
+    let hosts: Option<Arc<[String]>> = options.hosts.clone().map(Arc::from);
     let app = App::new(hub, options);
     let mut router = Router::new();
     for (path, methods) in routes() {
@@ -22,6 +27,10 @@ pub fn router(hub: Hub, options: HttpOptions) -> Router {
         router.fallback(page::not_found).method_not_allowed_fallback(page::method_not_allowed);
     let router = match cors {
         Some(cors) => router.layer(cors),
+        None => router,
+    };
+    let router = match hosts {
+        Some(hosts) => router.layer(middleware::from_fn_with_state(hosts, hosts::refuse_unknown)),
         None => router,
     };
     router.layer(middleware::from_fn(request_id::name_request)).with_state(app)

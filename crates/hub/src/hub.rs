@@ -1,6 +1,6 @@
 //! Publish, subscribe, shut down.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,7 @@ impl Hub {
     /// If the operating system gives no more threads.
     pub fn start(options: HubOptions, log: Arc<dyn EventLog>) -> std::io::Result<Self> {
         let clock = Clock::start();
+        let failed = Arc::new(AtomicBool::new(false));
         let meter = Arc::new(Meter::new());
         let tail = Arc::new(Tail::new(log.bounds().next, &options.limits));
         let read_limit = ReadLimit {
@@ -124,7 +125,9 @@ impl Hub {
         };
         let (questions, asked) = std_mpsc::channel();
         let reader_log = Arc::clone(&log);
-        spawn("tidings-reader", move || log_reader::run(&*reader_log, &asked, read_limit))?;
+        spawn("tidings-reader", &failed, move || {
+            log_reader::run(&*reader_log, &asked, read_limit);
+        })?;
         let mut mailboxes = Vec::new();
         for place in 0..options.shards.max(1) {
             let mailbox = Arc::new(Mailbox::default());
@@ -138,7 +141,7 @@ impl Hub {
                 read_limit,
             };
             let shard = Shard::new(around, &options);
-            spawn(&format!("tidings-shard-{place}"), move || shard.run())?;
+            spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
             mailboxes.push(mailbox);
         }
         let (publishes, received) = mpsc::channel(PUBLISHES_MAX);
@@ -148,8 +151,8 @@ impl Hub {
             meter: Arc::clone(&meter),
             mailboxes: mailboxes.clone(),
         };
-        spawn("tidings-journal", move || journal.run(received))?;
-        let shared = Shared::new(options, clock, meter, log, publishes, mailboxes);
+        spawn("tidings-journal", &failed, move || journal.run(received))?;
+        let shared = Shared::new(options, clock, meter, log, publishes, mailboxes, failed);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -236,6 +239,11 @@ impl Hub {
         self.shared.is_draining()
     }
 
+    /// Whether a thread of the hub has failed, which only a restart mends.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::SeqCst)
+    }
+
     /// What the hub has counted so far.
     pub fn figures(&self) -> Figures {
         self.shared.meter.read()
@@ -272,8 +280,20 @@ fn resolve(begin: Begin, epoch: Epoch, bounds: Bounds) -> (Start, Option<Gap>) {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+/// Starts a thread whose panic, a defect of the hub, is told and remembered.
+fn spawn(
+    name: &str,
+    failed: &Arc<AtomicBool>,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let (thread, failed) = (name.to_owned(), Arc::clone(failed));
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+            failed.store(true, Ordering::SeqCst);
+            tracing::error!(thread, "a thread of the hub failed; restart the process");
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map(drop)
 }
 
 /// Events in one step of catching up.

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) publishes: mpsc::Sender<Publish>,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    /// A thread has failed.
+    pub(crate) failed: Arc<AtomicBool>,
     next_shard: AtomicUsize,
     connections: AtomicUsize,
     connection_ended: Notify,
@@ -50,6 +52,7 @@ impl Shared {
         log: Arc<dyn EventLog>,
         publishes: mpsc::Sender<Publish>,
         mailboxes: Vec<Arc<Mailbox>>,
+        failed: Arc<AtomicBool>,
     ) -> Self {
         Self {
             options,
@@ -58,6 +61,7 @@ impl Shared {
             log,
             publishes,
             mailboxes,
+            failed,
             next_shard: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             connection_ended: Notify::new(),

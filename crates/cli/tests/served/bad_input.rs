@@ -122,7 +122,7 @@ fn every_id_that_cannot_be_resumed_gets_a_gap_and_everything_kept() {
         (b"\"},\"x\":{\"".as_slice(), "invalid"),
     ] {
         let head =
-            b"GET /events?topic=a&mode=poll&wait=0 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n";
+            b"GET /events?topic=a&mode=poll&wait=0 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
         let answer = hub.exchange(&[head, b"last-event-id: ".as_slice(), id, b"\r\n\r\n"].concat());
         assert_eq!(answer.status, 200);
         let mut lines = answer.body().lines();
@@ -145,13 +145,13 @@ fn every_id_that_cannot_be_resumed_gets_a_gap_and_everything_kept() {
 fn what_is_no_http_is_refused_and_changes_nothing() {
     let hub = Hub::start(&[]);
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(2_000));
-    let long_head = format!("GET /?{} HTTP/1.1\r\nhost: h\r\n\r\n", "x".repeat(200_000));
+    let long_head = format!("GET /?{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(200_000));
     for (request, statuses) in [
         (b"NONSENSE\r\n\r\n".as_slice(), [400, 400]),
-        (b"GET / HTTP/1.1\r\nhost: h\r\nbad header\r\n\r\n", [400, 400]),
-        (b"POST /events HTTP/1.1\r\nhost: h\r\ncontent-length: x\r\n\r\n", [400, 400]),
+        (b"GET / HTTP/1.1\r\nhost: localhost\r\nbad header\r\n\r\n", [400, 400]),
+        (b"POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n", [400, 400]),
         (
-            b"POST /events HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            b"POST /events HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
               transfer-encoding: chunked\r\n\r\nzz\r\n",
             [400, 400],
         ),
@@ -179,7 +179,7 @@ fn bodies_that_are_never_finished_do_not_fill_the_memory() {
     for _ in 0..20 {
         let mut sender = std::net::TcpStream::connect(hub.address).unwrap();
         let head = format!(
-            "POST /events HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n\
+            "POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n",
             16 << 20
         );
@@ -192,4 +192,20 @@ fn bodies_that_are_never_finished_do_not_fill_the_memory() {
     assert!(hub.resident_bytes() < 300 << 20, "{} MiB are resident", hub.resident_bytes() >> 20);
     drop(senders);
     still_works(&hub);
+}
+
+#[test]
+fn a_page_of_a_name_that_was_pointed_here_reads_and_publishes_nothing() {
+    let hub = Hub::start(&["--hosts", "hub.example"]);
+    for (host, status) in
+        [("evil.example:8080", 421), ("localhost:8080", 200), ("[::1]", 200), ("HUB.example", 200)]
+    {
+        let head = format!(
+            "GET /events?topic=a&mode=poll&wait=0 HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        );
+        let answer = hub.exchange(head.as_bytes());
+        assert_eq!(answer.status, status, "{host}");
+        assert!(status == 200 || answer.problem() == "unknown-host");
+    }
+    assert_eq!(hub.exchange(b"GET /health/live HTTP/1.0\r\n\r\n").status, 200);
 }

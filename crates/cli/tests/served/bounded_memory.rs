@@ -78,7 +78,10 @@ async fn open_and_never_read(hub: &Hub) -> tokio::net::TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 << 10).unwrap();
     let mut connection = socket.connect(hub.address).await.unwrap();
-    connection.write_all(b"GET /events?topic=large HTTP/1.1\r\nhost: hub\r\n\r\n").await.unwrap();
+    connection
+        .write_all(b"GET /events?topic=large HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
     connection
 }
 

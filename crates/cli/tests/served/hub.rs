@@ -39,13 +39,14 @@ impl Hub {
 
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.exchange(
-            format!("GET {path} HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n").as_bytes(),
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .as_bytes(),
         )
     }
 
     pub(crate) fn post(&self, content_type: &str, body: &[u8]) -> Answer {
         let head = format!(
-            "POST /events HTTP/1.1\r\nhost: hub\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
+            "POST /events HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
              content-length: {}\r\n\r\n",
             body.len()
         );

@@ -11,7 +11,7 @@ async fn lines_of_a_body_that_trickles_are_published_as_they_come() {
     let hub = Hub::start(&[]);
     let mut stream = Stream::open(hub.address, "topic=a", "").await;
     let mut publisher = TcpStream::connect(hub.address).await.unwrap();
-    let head = "POST /events HTTP/1.1\r\nhost: h\r\ncontent-type: application/x-ndjson\r\n\
+    let head = "POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
                 transfer-encoding: chunked\r\n\r\n";
     publisher.write_all(head.as_bytes()).await.unwrap();
     for number in 0..5 {

@@ -26,7 +26,7 @@ impl Stream {
         } else {
             format!("last-event-id: {last_id}\r\n")
         };
-        let request = format!("GET /events?{query} HTTP/1.1\r\nhost: hub\r\n{resume}\r\n");
+        let request = format!("GET /events?{query} HTTP/1.1\r\nhost: localhost\r\n{resume}\r\n");
         connection.write_all(request.as_bytes()).await.unwrap();
         let mut received = BytesMut::new();
         let end = loop {

@@ -21,7 +21,8 @@ async fn over_max_connections_streams_end_politely_and_the_rest_goes_on() {
     retries.dedup();
     assert!(retries.len() > 1, "all would come back at once");
 
-    let poll = b"GET /events?topic=a&mode=poll HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
+    let poll =
+        b"GET /events?topic=a&mode=poll HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
                  accept: application/json\r\n\r\n";
     let answer = hub.exchange(poll);
     assert_eq!((answer.status, answer.problem().as_str()), (503, "too-many-connections"));

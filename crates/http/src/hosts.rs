@@ -1,0 +1,65 @@
+//! Refuses requests for hosts that the hub is not.
+//!
+//! A page can make its own name resolve to the hub's address, and is then of the same origin as the
+//! hub for the browser. What gives it away is the name in `Host`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::HOST;
+use axum::http::uri::Authority;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::problem::{Kind, Problem};
+
+/// A layer that lets only requests for `names`, IP addresses and `localhost` through.
+pub(crate) async fn refuse_unknown(
+    State(names): State<Arc<[String]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let in_header = || request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    let host = request.uri().authority().map(Authority::as_str).or_else(in_header);
+    // Without any host it is no browser.
+    if host.is_none_or(|host| is_known(host, &names)) {
+        return next.run(request).await;
+    }
+    let detail = "Reach the hub by an IP address or localhost, or add the name to hosts.";
+    Problem::new(Kind::UnknownHost, detail).closing().into_response()
+}
+
+fn is_known(authority: &str, names: &[String]) -> bool {
+    if let Some(v6) = authority.strip_prefix('[') {
+        return v6.split_once(']').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok());
+    }
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_ascii_lowercase();
+    host.parse::<IpAddr>().is_ok()
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || names.contains(&host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(authority: &str, expected: bool) {
+        assert_eq!(is_known(authority, &["hub.example".to_owned()]), expected, "{authority}");
+    }
+
+    #[test]
+    fn addresses_localhost_and_given_names_are_known() {
+        for authority in ["127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "[::1]", "10.0.0.7:80"] {
+            check(authority, true);
+        }
+        for authority in ["localhost", "LOCALHOST:8080", "app.localhost:1", "Hub.Example:443"] {
+            check(authority, true);
+        }
+        for authority in ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil", "", "[x]"]
+        {
+            check(authority, false);
+        }
+    }
+}
