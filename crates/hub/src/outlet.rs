@@ -90,9 +90,8 @@ pub type Abort = Box<dyn Fn() + Send + Sync>;
 #[derive(Debug, Default)]
 struct State {
     pieces: VecDeque<Piece>,
-    /// Bytes of `pieces` and of what the reader took last and has not released.
+    /// Bytes of `pieces` and of what the reader took and has not released.
     bytes: usize,
-    taken_bytes: usize,
     /// When pieces began to wait without any being taken.
     waiting_since: Option<Millis>,
     /// The shard waits to be told that there is room.
@@ -133,18 +132,18 @@ impl Backlog {
         self.state().end
     }
 
-    /// Lets go of what was taken last, which the reader has passed on; gives the place in the shard
-    /// if that is to be told that there is room.
+    /// Lets go of bytes that the reader has passed on; gives the place in the shard if that is to be
+    /// told that there is room, which it is once half of the bound is free.
     ///
-    /// What the reader has taken and what waits count together, so a slow reader holds no more than
-    /// the bound twice.
-    pub(crate) fn release(&self) -> Option<SubscriberKey> {
+    /// What the reader has taken and what waits count together.
+    pub(crate) fn release(&self, bytes: usize) -> Option<SubscriberKey> {
         let mut state = self.state();
-        state.bytes -= std::mem::take(&mut state.taken_bytes);
-        if state.bytes >= self.bytes_max || !std::mem::take(&mut state.blocked) {
-            return None;
-        }
-        state.key
+        state.bytes -= bytes;
+        let has_room = state.blocked && state.bytes <= self.bytes_max / 2;
+        has_room.then(|| {
+            state.blocked = false;
+            state.key
+        })?
     }
 
     /// Takes all that waits, or says how the stream ended.
@@ -159,7 +158,6 @@ impl Backlog {
                 }
             };
         }
-        state.taken_bytes = state.bytes;
         state.waiting_since = None;
         Poll::Ready(Ok(std::mem::take(&mut state.pieces)))
     }

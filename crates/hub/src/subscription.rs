@@ -88,7 +88,7 @@ impl Subscription {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivered>> {
         loop {
-            while let Some(piece) = self.taken.pop_front() {
+            while let Some(piece) = self.pass_on() {
                 if let Some(delivered) = decode(self.shared.epoch(), &piece) {
                     return Poll::Ready(Some(delivered));
                 }
@@ -105,19 +105,20 @@ impl Subscription {
         if self.taken.is_empty() && !ready!(self.poll_pieces(cx)) {
             return Poll::Ready(None);
         }
-        let first = self.taken.pop_front().map_or_else(Bytes::new, |piece| piece.sse());
+        let first = self.taken.front().map_or_else(Bytes::new, Piece::sse);
         // Small pieces leave together; a large one is not copied.
-        if self.taken.is_empty() || first.len() >= JOINED_BYTES_MAX {
+        if self.taken.len() == 1 || first.len() >= JOINED_BYTES_MAX {
+            self.pass_on();
             return Poll::Ready(Some(first));
         }
-        let mut joined = BytesMut::from(&first[..]);
-        while let Some(piece) = self.taken.front().map(Piece::sse) {
-            if joined.len() + piece.len() > JOINED_BYTES_MAX {
-                break;
-            }
-            joined.extend_from_slice(&piece);
+        let mut joined = BytesMut::with_capacity(JOINED_BYTES_MAX);
+        while let Some(piece) = self.taken.front()
+            && joined.len() + piece.len() <= JOINED_BYTES_MAX
+        {
+            joined.extend_from_slice(&piece.sse());
             self.taken.pop_front();
         }
+        self.release(joined.len());
         Poll::Ready(Some(joined.freeze()))
     }
 
@@ -132,9 +133,6 @@ impl Subscription {
         if self.end.is_some() {
             return Poll::Ready(false);
         }
-        if let Some(key) = self.backlog.release() {
-            self.mailbox.send(Command::Writable(key));
-        }
         match ready!(self.backlog.poll_take(cx)) {
             Ok(pieces) => {
                 self.taken = pieces;
@@ -145,6 +143,19 @@ impl Subscription {
                 self.end = Some(end);
                 Poll::Ready(false)
             }
+        }
+    }
+
+    /// The next piece, which is out of the hub's hands with that.
+    fn pass_on(&mut self) -> Option<Piece> {
+        let piece = self.taken.pop_front()?;
+        self.release(piece.len());
+        Some(piece)
+    }
+
+    fn release(&self, bytes: usize) {
+        if let Some(key) = self.backlog.release(bytes) {
+            self.mailbox.send(Command::Writable(key));
         }
     }
 
