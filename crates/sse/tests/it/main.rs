@@ -4,6 +4,7 @@ mod conformance;
 mod corpus;
 mod encoder;
 mod fuzz_body;
+mod grammar;
 mod hostile;
 mod oracle;
 mod peer;
