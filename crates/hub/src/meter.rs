@@ -179,7 +179,7 @@ pub struct Figures {
     pub publish_failed: u64,
     /// Events delivered, replayed ones included.
     pub delivered: u64,
-    /// Bytes delivered, as they stand on the wire without transfer framing.
+    /// Bytes handed to connections as an event stream: without its first lines, HTTP and framing.
     pub delivered_bytes: u64,
     /// Of the delivered events, how many were read from the log or the tail and not live.
     pub replayed: u64,

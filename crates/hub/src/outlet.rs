@@ -98,8 +98,8 @@ struct State {
     blocked: bool,
     end: Option<End>,
     reader: Option<Waker>,
-    /// The reader is gone, or its place in the shard once it has one.
     reader_gone: bool,
+    /// The place in the shard, once there is one.
     key: Option<SubscriberKey>,
 }
 
