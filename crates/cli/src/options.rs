@@ -377,8 +377,8 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         default: Default::None,
         group: Group::Listening,
         help: "Names the hub is reached by besides IP addresses and localhost",
-        reference: "On a loopback address, or once a name is given, requests for any other host are \
-                    refused: else a page of a name that its owner points at 127.0.0.1 could read and \
+        reference: "On a loopback address, or once a name is given, browsers are refused if they ask for \
+                    any other host: else a page of a name that its owner points at 127.0.0.1 could read and \
                     publish everything. A proxy that passes the client's `Host` on needs its names \
                     here; nginx does not pass it on unless it is told to.",
         kind: Kind::Hosts(|settings| &mut settings.hosts),

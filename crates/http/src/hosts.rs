@@ -1,20 +1,22 @@
-//! Refuses requests for hosts that the hub is not.
+//! Refuses what browsers request of hosts that the hub is not.
 //!
 //! A page can make its own name resolve to the hub's address, and is then of the same origin as the
-//! hub for the browser. What gives it away is the name in `Host`.
+//! hub for the browser. What gives it away is the name in `Host`. Other programs are let through:
+//! they reach the hub by themselves and write into `Host` what they like.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::HOST;
+use axum::http::header::{ACCEPT_LANGUAGE, HOST, ORIGIN, USER_AGENT};
 use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::problem::{Kind, Problem};
 
-/// A layer that lets only requests for `names`, IP addresses and `localhost` through.
+/// A layer that lets requests of browsers through only for `names`, IP addresses and `localhost`.
 pub(crate) async fn refuse_unknown(
     State(names): State<Arc<[String]>>,
     request: Request,
@@ -22,12 +24,20 @@ pub(crate) async fn refuse_unknown(
 ) -> Response {
     let in_header = || request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
     let host = request.uri().authority().map(Authority::as_str).or_else(in_header);
-    // Without any host it is no browser.
-    if host.is_none_or(|host| is_known(host, &names)) {
+    let is_known = host.is_none_or(|host| is_known(host, &names));
+    if is_known || !is_from_browser(request.headers()) {
         return next.run(request).await;
     }
     let detail = "Reach the hub by an IP address or localhost, or add the name to hosts.";
     Problem::new(Kind::UnknownHost, detail).closing().into_response()
+}
+
+/// Every browser sends one of these, and no page can make it leave all of them out.
+fn is_from_browser(headers: &HeaderMap) -> bool {
+    let user_agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    user_agent.starts_with(b"Mozilla/")
+        || [ACCEPT_LANGUAGE, ORIGIN].iter().any(|name| headers.contains_key(name))
+        || headers.contains_key("sec-fetch-site")
 }
 
 fn is_known(authority: &str, names: &[String]) -> bool {

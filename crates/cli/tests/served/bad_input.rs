@@ -197,14 +197,22 @@ fn bodies_that_are_never_finished_do_not_fill_the_memory() {
 #[test]
 fn a_page_of_a_name_that_was_pointed_here_reads_and_publishes_nothing() {
     let hub = Hub::start(&["--hosts", "hub.example"]);
-    for (host, status) in
-        [("evil.example:8080", 421), ("localhost:8080", 200), ("[::1]", 200), ("HUB.example", 200)]
-    {
+    let browser = "accept-language: en\r\n";
+    for (host, from, status) in [
+        ("evil.example:8080", browser, 421),
+        ("evil.example", "origin: http://evil.example\r\n", 421),
+        ("evil.example", "user-agent: Mozilla/5.0\r\n", 421),
+        ("evil.example", "", 200),
+        ("localhost:8080", browser, 200),
+        ("[::1]", browser, 200),
+        ("HUB.example", browser, 200),
+    ] {
         let head = format!(
-            "GET /events?topic=a&mode=poll&wait=0 HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+            "GET /events?topic=a&mode=poll&wait=0 HTTP/1.1\r\nhost: {host}\r\n{from}\
+             connection: close\r\n\r\n"
         );
         let answer = hub.exchange(head.as_bytes());
-        assert_eq!(answer.status, status, "{host}");
+        assert_eq!(answer.status, status, "{host} {from}");
         assert!(status == 200 || answer.problem() == "unknown-host");
     }
     assert_eq!(hub.exchange(b"GET /health/live HTTP/1.0\r\n\r\n").status, 200);
