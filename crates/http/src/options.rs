@@ -17,7 +17,7 @@ pub struct HttpOptions {
     /// Bytes that all bodies together hold until they are published; at least one body's worth.
     /// Default 128 MiB.
     pub bodies_bytes_max: usize,
-    /// Events of one array. Default 10,000.
+    /// Events of one array. Default 100,000.
     pub array_events_max: usize,
     /// Topics of one event. Default 64.
     pub topics_max: usize,
@@ -34,7 +34,7 @@ impl Default for HttpOptions {
             hosts: None,
             body_bytes_max: 16 << 20,
             bodies_bytes_max: 128 << 20,
-            array_events_max: 10_000,
+            array_events_max: 100_000,
             topics_max: 64,
             selectors_max: 100,
             drain: Duration::from_secs(5),
@@ -46,8 +46,6 @@ impl Default for HttpOptions {
 pub(crate) const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a poll waits unless it says otherwise.
 pub(crate) const POLL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
-/// The most events that `last` may ask for.
-pub(crate) const LAST_MAX: u32 = 100_000;
 /// The longest reconnection time an event may give.
 pub(crate) const RETRY_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// How long a body may pause before it is whole, or within a line.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::accept::{self, Form};
 use crate::app::App;
 use crate::header_names::{LAST_EVENT_ID, X_ACCEL_BUFFERING};
-use crate::options::{LAST_MAX, POLL_WAIT_DEFAULT, POLL_WAIT_MAX};
+use crate::options::{POLL_WAIT_DEFAULT, POLL_WAIT_MAX};
 use crate::poll;
 use crate::problem::{Kind, Problem};
 use crate::query::{pairs, text};
@@ -134,27 +134,28 @@ impl Wanted {
     }
 }
 
+/// A number beyond what any log keeps asks for everything.
 fn parse_last(value: &[u8]) -> Result<Begin, Problem> {
     if value == b"earliest" {
         return Ok(Begin::Earliest);
     }
-    let expected = format!("earliest, or a number of events from 0 to {LAST_MAX}");
-    number(value, u64::from(LAST_MAX))
-        .map(|count| Begin::Last(count as u32))
-        .ok_or_else(|| invalid("last", &expected))
+    match digits(value) {
+        Some(digits) => Ok(Begin::Last(digits.parse().unwrap_or(u32::MAX))),
+        None => Err(invalid("last", "earliest, or a number of events")),
+    }
 }
 
 fn parse_wait(value: &[u8]) -> Result<Duration, Problem> {
     let seconds_max = POLL_WAIT_MAX.as_secs();
     let expected = format!("a number of seconds from 0 to {seconds_max}");
-    let seconds = number(value, seconds_max).ok_or_else(|| invalid("wait", &expected))?;
-    Ok(Duration::from_secs(seconds))
+    let seconds = digits(value).and_then(|digits| digits.parse().ok());
+    let seconds = seconds.filter(|&seconds| seconds <= seconds_max);
+    Ok(Duration::from_secs(seconds.ok_or_else(|| invalid("wait", &expected))?))
 }
 
-fn number(value: &[u8], max: u64) -> Option<u64> {
-    let digits = std::str::from_utf8(value).ok()?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.parse().ok())?.filter(|&number| number <= max)
+fn digits(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }
 
 /// Whether the second of two words is given.
