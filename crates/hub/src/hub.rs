@@ -14,7 +14,7 @@ use crate::mailbox::{Command, Mailbox, Subscribe};
 use crate::meter::{Figures, Meter};
 use crate::outlet::{Abort, Backlog};
 use crate::shard::{Shard, Surroundings};
-use crate::shared::{Shared, SubscribeError};
+use crate::shared::{Shards, Shared, SubscribeError};
 use crate::subscription::Subscription;
 use crate::tail::Tail;
 use crate::{HubOptions, log_reader};
@@ -128,7 +128,7 @@ impl Hub {
         spawn("tidings-reader", &failed, move || {
             log_reader::run(&*reader_log, &asked, read_limit);
         })?;
-        let mut mailboxes = Vec::new();
+        let mut shards = Shards::default();
         for place in 0..options.shards.max(1) {
             let mailbox = Arc::new(Mailbox::default());
             let around = Surroundings {
@@ -142,17 +142,17 @@ impl Hub {
             };
             let shard = Shard::new(around, &options);
             spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
-            mailboxes.push(mailbox);
+            shards.mailboxes.push(mailbox);
         }
         let (publishes, received) = mpsc::channel(PUBLISHES_MAX);
         let journal = Journal {
             log: Arc::clone(&log),
             tail,
             meter: Arc::clone(&meter),
-            mailboxes: mailboxes.clone(),
+            mailboxes: shards.mailboxes.clone(),
         };
         spawn("tidings-journal", &failed, move || journal.run(received))?;
-        let shared = Shared::new(options, clock, meter, log, publishes, mailboxes, failed);
+        let shared = Shared::new(options, clock, meter, log, publishes, shards, failed);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -227,7 +227,7 @@ impl Hub {
         shared.begin_draining();
         let retry_ms = shared.options.retry.as_millis() as u64;
         let drain_ms = drain.as_millis() as u64;
-        for mailbox in &shared.mailboxes {
+        for mailbox in &shared.shards.mailboxes {
             mailbox.send(Command::Shutdown { retry_ms, drain_ms });
         }
         let all_ended = shared.all_connections_ended();

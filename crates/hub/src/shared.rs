@@ -21,13 +21,19 @@ pub(crate) struct Shared {
     pub(crate) meter: Arc<Meter>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) publishes: mpsc::Sender<Publish>,
-    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    pub(crate) shards: Shards,
     /// A thread has failed.
     pub(crate) failed: Arc<AtomicBool>,
     next_shard: AtomicUsize,
     connections: AtomicUsize,
     connection_ended: Notify,
     draining: AtomicBool,
+}
+
+/// The shards that run; they stop when this is dropped.
+#[derive(Default)]
+pub(crate) struct Shards {
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
 }
 
 /// Why there is no subscription.
@@ -51,7 +57,7 @@ impl Shared {
         meter: Arc<Meter>,
         log: Arc<dyn EventLog>,
         publishes: mpsc::Sender<Publish>,
-        mailboxes: Vec<Arc<Mailbox>>,
+        shards: Shards,
         failed: Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -60,7 +66,7 @@ impl Shared {
             meter,
             log,
             publishes,
-            mailboxes,
+            shards,
             failed,
             next_shard: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -75,8 +81,8 @@ impl Shared {
 
     /// The mailbox of the shard whose turn it is.
     pub(crate) fn next_mailbox(&self) -> &Arc<Mailbox> {
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        &self.mailboxes[turn % self.mailboxes.len()]
+        let mailboxes = &self.shards.mailboxes;
+        &mailboxes[self.next_shard.fetch_add(1, Ordering::Relaxed) % mailboxes.len()]
     }
 
     pub(crate) fn begin_draining(&self) {
@@ -121,7 +127,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for Shards {
     fn drop(&mut self) {
         for mailbox in &self.mailboxes {
             mailbox.send(Command::Stop);
