@@ -125,7 +125,10 @@ impl<P> Ring<P> {
             return Ok(Candidates { held: Vec::new(), end: from });
         }
         Ok(match interest.exact_topics() {
-            Some(topics) => self.indexed_forwards(topics, from, until, limit.events_max),
+            Some(topics) => {
+                let each_max = share(limit.candidates_max, interest).min(limit.events_max.max(1));
+                self.indexed_forwards(topics, from, until, each_max)
+            }
             None => {
                 let end = until.min(from.saturating_add(limit.candidates_max as u64));
                 Candidates { held: self.held_between(from, end).cloned().collect(), end }
@@ -144,7 +147,7 @@ impl<P> Ring<P> {
         let Bounds { oldest, next } = self.bounds();
         let before = before.min(next).max(oldest);
         match interest.exact_topics() {
-            Some(topics) => self.indexed_backwards(topics, before, candidates_max),
+            Some(topics) => self.indexed_backwards(topics, before, share(candidates_max, interest)),
             None => {
                 let end = before.saturating_sub(candidates_max as u64).max(oldest);
                 Candidates { held: self.held_between(end, before).rev().cloned().collect(), end }
@@ -152,14 +155,14 @@ impl<P> Ring<P> {
         }
     }
 
-    /// Every entry under one of `topics`, at most `events_max` for each topic, and the offset up to
+    /// Every entry under one of `topics`, at most `each_max` for each topic, and the offset up to
     /// which that is all of them.
     fn indexed_forwards<'a>(
         &'a self,
         topics: impl Iterator<Item = &'a Topic>,
         from: u64,
         until: u64,
-        events_max: usize,
+        each_max: usize,
     ) -> Candidates<P> {
         let mut end = until;
         let mut found = Vec::new();
@@ -167,7 +170,7 @@ impl<P> Ring<P> {
             let Some(offsets) = self.offsets_of.get(topic.as_str()) else { continue };
             let first = offsets.partition_point(|&offset| offset < from);
             let mut left = offsets.range(first..).copied().take_while(|&offset| offset < until);
-            found.extend(left.by_ref().take(events_max));
+            found.extend(left.by_ref().take(each_max));
             // What follows a topic that was cut short is not known.
             end = left.next().map_or(end, |cut| end.min(cut));
         }
@@ -177,12 +180,12 @@ impl<P> Ring<P> {
         Candidates { held: known.map(|offset| self.held(offset).clone()).collect(), end }
     }
 
-    /// The same backwards, at most `candidates_max` in all.
+    /// The same backwards.
     fn indexed_backwards<'a>(
         &'a self,
         topics: impl Iterator<Item = &'a Topic>,
         before: u64,
-        candidates_max: usize,
+        each_max: usize,
     ) -> Candidates<P> {
         let mut end = self.bounds().oldest;
         let mut found = Vec::new();
@@ -190,14 +193,11 @@ impl<P> Ring<P> {
             let Some(offsets) = self.offsets_of.get(topic.as_str()) else { continue };
             let first_above = offsets.partition_point(|&offset| offset < before);
             let mut left = offsets.range(..first_above).rev().copied();
-            found.extend(left.by_ref().take(candidates_max));
+            found.extend(left.by_ref().take(each_max));
             end = left.next().map_or(end, |cut| end.max(cut + 1));
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.dedup();
-        if let Some(cut) = found.get(candidates_max) {
-            end = end.max(cut + 1);
-        }
         let known = found.into_iter().take_while(|&offset| offset >= end);
         Candidates { held: known.map(|offset| self.held(offset).clone()).collect(), end }
     }
@@ -276,6 +276,11 @@ impl<P> Candidates<P> {
         step.complete = step.before <= oldest;
         step
     }
+}
+
+/// How much of `candidates_max` each of an interest's topics may use; at least one.
+fn share(candidates_max: usize, interest: &Interest) -> usize {
+    (candidates_max / interest.selectors().len().max(1)).max(1)
 }
 
 fn comparisons_of<P>(interest: &Interest, entry: &Entry<P>) -> usize {
