@@ -34,6 +34,10 @@ fn install_packages() -> Result<()> {
     };
     let mut packages: Vec<&str> =
         PROGRAMS.iter().filter(is_missing).map(|&(_, _, package)| package).collect();
+    if packages.contains(&"chromium") {
+        // Without recommended packages a browser has no font to draw a page with.
+        packages.push("fonts-liberation");
+    }
     if run::is_there("python3", "--version") && !has_venv() {
         packages.push("python3-venv");
     }
