@@ -2,10 +2,9 @@
 //!
 //! Lines are published in batches, each as a whole. A body that says it is at most
 //! [`BATCH_BYTES_MAX`] long is one batch, so it is published as a whole or not at all, unless it has
-//! more events than an array may have. Of any other
-//! body a batch ends when it is full or when the body pauses, so that a pipe that trickles is
-//! published as it comes. The next part of the body is read when the last batch is in the log:
-//! that is the back-pressure.
+//! more events than an array may have. Of any other body a batch ends when it is full or when the
+//! body pauses, so that a pipe that trickles is published as it comes. The next part of the body is
+//! read when the last batch is in the log: that is the back-pressure.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -15,7 +14,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tidings::{Position, Published, Record};
+use tidings::{Published, Record};
 use tokio::time::timeout;
 
 use crate::app::App;
@@ -31,7 +30,7 @@ pub(crate) async fn publish(app: &App, request: Request) -> Result<Vec<Published
         Ok(()) => Ok(stream.published),
         Err(problem) => {
             let count = stream.published.iter().map(|range| range.count()).sum();
-            let last = stream.published.last().and_then(|range| last_id(*range));
+            let last = stream.published.last().and_then(|range| range.last());
             Err(problem.published(count, last))
         }
     }
@@ -183,10 +182,6 @@ impl<'a> LineStream<'a> {
         }
         Ok(())
     }
-}
-
-fn last_id(range: Published) -> Option<Position> {
-    range.ids().last()
 }
 
 /// Events after which a batch ends.

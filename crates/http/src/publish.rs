@@ -1,11 +1,17 @@
 //! `POST /events`.
 
+use std::convert::Infallible;
+use std::iter::Peekable;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes, BytesMut};
+use http_body::Frame;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings::{Position, Published};
 use tokio::time::timeout;
@@ -150,7 +156,7 @@ fn json(body: Body) -> Response {
 }
 
 struct IdsBody<I: Iterator<Item = Position>> {
-    ids: std::iter::Peekable<I>,
+    ids: Peekable<I>,
     state: IdsState,
 }
 
@@ -162,17 +168,17 @@ enum IdsState {
 
 impl<I: Iterator<Item = Position> + Unpin> http_body::Body for IdsBody<I> {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut piece = BytesMut::new();
         match self.state {
             IdsState::Head => piece.extend_from_slice(br#"{"ids":["#),
             IdsState::Items => {}
-            IdsState::Done => return std::task::Poll::Ready(None),
+            IdsState::Done => return Poll::Ready(None),
         }
         self.state = IdsState::Items;
         while piece.remaining() < IDS_PIECE_BYTES {
@@ -186,7 +192,7 @@ impl<I: Iterator<Item = Position> + Unpin> http_body::Body for IdsBody<I> {
         if matches!(self.state, IdsState::Done) {
             piece.extend_from_slice(b"]}");
         }
-        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(piece.freeze()))))
+        Poll::Ready(Some(Ok(Frame::data(piece.freeze()))))
     }
 }
 

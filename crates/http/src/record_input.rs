@@ -1,8 +1,10 @@
 //! Events as publishers write them: checked here once, so that what leaves is a [`Record`].
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidings::{EventType, Record, Topic};
 
@@ -23,7 +25,8 @@ pub(crate) fn from_json(body: &[u8], limits: RecordLimits) -> Result<(Vec<Record
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return Ok((vec![event_from_json(body, limits)?], false));
     }
-    let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    let events: Vec<&RawValue> =
+        at_most(limits.array_events_max, body).map_err(|error| not_json(&error))?;
     if events.is_empty() {
         return Err(Problem::new(Kind::InvalidJson, "Send an array of at least one event."));
     }
@@ -49,7 +52,7 @@ pub(crate) fn event_from_json(json: &[u8], limits: RecordLimits) -> Result<Recor
     let mut draft = Draft::default();
     for (name, value) in fields {
         match name.as_str() {
-            "topic" => draft.set_topics(&topics_from_json(value)?, limits)?,
+            "topic" => draft.set_topics(&topics_from_json(value, limits)?, limits)?,
             "event" => draft.set_event_type(&string(value, "event", "a string")?)?,
             "data" => draft.set_data(data_from_json(value)?, limits)?,
             "retry" => draft.set_retry(value.get())?,
@@ -167,10 +170,11 @@ fn once<T>(place: &mut Option<T>, value: T, field: &str) -> Result<(), Problem> 
     Ok(())
 }
 
-fn topics_from_json(value: &RawValue) -> Result<Vec<String>, Problem> {
+fn topics_from_json(value: &RawValue, limits: RecordLimits) -> Result<Vec<String>, Problem> {
     const EXPECTED: &str = "a string or an array of strings";
     if value.get().starts_with('[') {
-        serde_json::from_str(value.get()).map_err(|_| invalid("topic", EXPECTED))
+        let topics = at_most(limits.topics_max, value.get().as_bytes());
+        topics.map_err(|_| invalid("topic", EXPECTED))
     } else {
         Ok(vec![string(value, "topic", EXPECTED)?])
     }
@@ -239,10 +243,41 @@ fn sentence(error: &impl fmt::Display) -> String {
     format!("{}{}.", first.unwrap_or_default(), characters.as_str())
 }
 
-/// The members of a JSON object, in order, repeated ones included.
+/// Reads a JSON array, and keeps one more than `max` of its items at most: enough to tell that there
+/// are too many.
+fn at_most<'de, T: Deserialize<'de>>(max: usize, json: &'de [u8]) -> serde_json::Result<Vec<T>> {
+    struct Items<T>(usize, PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while items.len() <= self.0
+                && let Some(item) = seq.next_element()?
+            {
+                items.push(item);
+            }
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(items)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let items = deserializer.deserialize_seq(Items(max, PhantomData))?;
+    deserializer.end()?;
+    Ok(items)
+}
+
+/// The members of a JSON object, in order, repeated ones included; of many, as many as cannot all
+/// be right.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> serde::Deserialize<'de> for Fields<'de> {
+impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
 
@@ -255,9 +290,12 @@ impl<'de> serde::Deserialize<'de> for Fields<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
+                while fields.len() <= FIELDS_MAX
+                    && let Some(field) = map.next_entry()?
+                {
                     fields.push(field);
                 }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(Fields(fields))
             }
         }
@@ -266,6 +304,8 @@ impl<'de> serde::Deserialize<'de> for Fields<'de> {
     }
 }
 
+/// How many fields an event may have: one more is unknown or given twice.
+const FIELDS_MAX: usize = 5;
 /// How much of a hostile name is repeated.
 const SHOWN_CHARS_MAX: usize = 64;
 

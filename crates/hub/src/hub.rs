@@ -43,6 +43,12 @@ impl Published {
         offsets.map(move |offset| Position { epoch: self.epoch, offset })
     }
 
+    /// The last of the ids.
+    pub fn last(self) -> Option<Position> {
+        let offset = (self.first + self.count).checked_sub(1).filter(|_| self.count > 0)?;
+        Some(Position { epoch: self.epoch, offset })
+    }
+
     /// The ids of both, if `next` follows on this without a hole.
     pub fn joined(self, next: Self) -> Option<Self> {
         let follows = self.epoch == next.epoch && self.first + self.count == next.first;

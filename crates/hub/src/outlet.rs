@@ -26,7 +26,7 @@ pub(crate) struct Taken {
 pub(crate) enum Beat {
     /// Nothing waits; one was sent if it was due.
     Fine,
-    /// Bytes have been waiting since this time without any being taken; none was sent.
+    /// Bytes have been waiting since this time without any being passed on; none was sent.
     Waiting(Millis),
 }
 
@@ -92,7 +92,8 @@ struct State {
     pieces: VecDeque<Piece>,
     /// Bytes of `pieces` and of what the reader took and has not released.
     bytes: usize,
-    /// When pieces began to wait without any being taken.
+    /// When the reader last passed something on, or since when there is something; `None` if there
+    /// is nothing.
     waiting_since: Option<Millis>,
     /// The shard waits to be told that there is room.
     blocked: bool,
@@ -136,9 +137,10 @@ impl Backlog {
     /// told that there is room, which it is once half of the bound is free.
     ///
     /// What the reader has taken and what waits count together.
-    pub(crate) fn release(&self, bytes: usize) -> Option<SubscriberKey> {
+    pub(crate) fn release(&self, bytes: usize, now: Millis) -> Option<SubscriberKey> {
         let mut state = self.state();
         state.bytes -= bytes;
+        state.waiting_since = (state.bytes > 0).then_some(now);
         let has_room = state.blocked && state.bytes <= self.bytes_max / 2;
         has_room.then(|| {
             state.blocked = false;
@@ -158,7 +160,6 @@ impl Backlog {
                 }
             };
         }
-        state.waiting_since = None;
         Poll::Ready(Ok(std::mem::take(&mut state.pieces)))
     }
 

@@ -154,7 +154,7 @@ impl Subscription {
     }
 
     fn release(&self, bytes: usize) {
-        if let Some(key) = self.backlog.release(bytes) {
+        if let Some(key) = self.backlog.release(bytes, self.shared.clock.now()) {
             self.mailbox.send(Command::Writable(key));
         }
     }

@@ -262,6 +262,20 @@ async fn a_silent_stream_receives_heartbeats() {
 }
 
 #[tokio::test]
+async fn a_client_that_took_something_and_reads_no_further_is_closed_too() {
+    let (heartbeat, write_timeout) = (Duration::from_millis(50), Duration::from_millis(100));
+    let options = HubOptions { heartbeat, write_timeout, ..Default::default() };
+    let hub = hub(options, MemoryLogOptions::default());
+    let (aborted, was_aborted) = std::sync::mpsc::channel();
+    let abort = move || aborted.send(()).unwrap();
+    let options = SubscribeOptions { abort: Some(Box::new(abort)), ..Default::default() };
+    let mut stream = hub.subscribe(interest("a"), options).unwrap();
+    publish_numbers(&hub, "a", 0..3).await;
+    assert_eq!(next_event(&mut stream).await.data, "0");
+    tokio::task::spawn_blocking(move || was_aborted.recv()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_for_the_write_timeout_is_closed() {
     let (heartbeat, write_timeout) = (Duration::from_millis(50), Duration::from_millis(100));
     let options = HubOptions { heartbeat, write_timeout, ..Default::default() };

@@ -39,7 +39,7 @@ pub struct Body {
 pub struct ReadLimit {
     /// Entries to return at most.
     pub events_max: usize,
-    /// Bytes of data to return at most; a single larger event is returned alone.
+    /// Bytes to return at most, as the log counts them; a single larger event is returned alone.
     pub bytes_max: usize,
     /// Entries to look at at most.
     pub candidates_max: usize,

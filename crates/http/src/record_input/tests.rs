@@ -93,6 +93,25 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn of_too_many_no_more_is_kept_than_tells_so() {
+    let many: Vec<u8> = at_most(3, b"[1,2,3,4,5,6]").unwrap();
+    assert_eq!(many, [1, 2, 3, 4]);
+    assert!(at_most::<u8>(3, b"[1,2,3,4,5,\"x\"]").is_ok(), "what is ignored is any JSON");
+    assert!(at_most::<u8>(3, b"[1,2,3,4,5").is_err());
+    assert!(at_most::<u8>(3, b"[1] 2").is_err());
+    let members: Vec<String> = (0..1_000).map(|n| format!("\"f{n}\":0")).collect();
+    check_json(&format!("{{{}}}", members.join(",")), "UnknownField f0");
+    check_json(
+        r#"{"topic":"a","event":"b","data":1,"retry":1,"private":true,"x":0,"y":0"#,
+        "InvalidJson -",
+    );
+    check_json(
+        r#"{"topic":"a","event":"b","data":1,"retry":1,"private":true,"x":0,"y":0}"#,
+        "UnknownField x",
+    );
+}
+
+#[test]
 fn deep_nesting_is_only_text() {
     let limits = RecordLimits { event_bytes_max: 1 << 20, ..LIMITS };
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
