@@ -1,10 +1,11 @@
 //! A client of event streams that knows HTTP/1.1 chunks and the event stream format, no more.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::{Buf, BytesMut};
 use tidings_sse::{Decoder, Event, Item};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// An open event stream.
@@ -20,14 +21,13 @@ pub(crate) struct Stream {
 impl Stream {
     /// Subscribes with a query such as `topic=a`, resuming after `last_id` if it is not empty.
     pub(crate) async fn open(address: SocketAddr, query: &str, last_id: &str) -> Self {
-        let mut connection = TcpStream::connect(address).await.unwrap();
         let resume = if last_id.is_empty() {
             String::new()
         } else {
             format!("last-event-id: {last_id}\r\n")
         };
         let request = format!("GET /events?{query} HTTP/1.1\r\nhost: localhost\r\n{resume}\r\n");
-        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut connection = connect_and_send(address, request.as_bytes());
         let mut received = BytesMut::new();
         let end = loop {
             assert!(connection.read_buf(&mut received).await.unwrap() > 0, "the head is cut short");
@@ -58,6 +58,8 @@ impl Stream {
     }
 
     async fn receive(&mut self) -> bool {
+        // Thousands of streams share few threads: none goes on while others wait for their turn.
+        tokio::task::yield_now().await;
         self.received.reserve(64 << 10);
         matches!(self.connection.read_buf(&mut self.received).await, Ok(length) if length > 0)
     }
@@ -100,4 +102,13 @@ impl Stream {
     fn is_last_chunk(&self) -> bool {
         self.chunk_left == 0 && (self.received.ends_with(b"0\r\n\r\n"))
     }
+}
+
+/// Connects and sends a request head in one go: a task that waited for its turn between the two, among
+/// thousands and on a busy machine, could be slower than the hub waits for a head.
+fn connect_and_send(address: SocketAddr, head: &[u8]) -> TcpStream {
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    connection.write_all(head).unwrap();
+    connection.set_nonblocking(true).unwrap();
+    TcpStream::from_std(connection).unwrap()
 }
