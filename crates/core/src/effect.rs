@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slotmap::new_key_type;
 
-use crate::{Entry, Gap, Interest, Millis};
+use crate::{Entry, Gap, Interest, Millis, Topic};
 
 new_key_type! {
     /// Names a subscriber of one [`HubState`](crate::HubState); never used twice.
@@ -105,6 +105,12 @@ pub enum Notice {
         /// The reconnection time to use.
         retry_ms: Millis,
     },
+    /// It has received the last event of all topics it asked for, as far as it may; the stream
+    /// ends with this.
+    Finished {
+        /// The topics it asked for, sorted.
+        topics: Vec<Topic>,
+    },
 }
 
 /// Why the hub ended a stream.
@@ -118,6 +124,8 @@ pub enum CloseReason {
     WriteTimeout,
     /// The hub is shutting down.
     Shutdown,
+    /// All topics it asked for are finished, and nothing is left to deliver.
+    Finished,
 }
 
 /// How a read step ended.
@@ -129,6 +137,9 @@ pub enum ReadOutcome<P> {
         entries: Vec<Arc<Entry<P>>>,
         /// Everything before this offset was looked at. Greater than `from`.
         next: u64,
+        /// The highest offset from `from` on, even beyond `next`, of what may interest the
+        /// subscriber and was removed although older events are kept; `None` if nothing was.
+        dropped: Option<u64>,
     },
     /// The first offsets asked for are no longer kept.
     Trimmed {

@@ -15,6 +15,8 @@ pub struct Entry<P> {
     pub event_type: Option<EventType>,
     /// Whether only subscribers with rights to one of its topics may receive it.
     pub private: bool,
+    /// Whether it is the last event of its topics.
+    pub is_final: bool,
     /// What the shell delivers.
     pub payload: P,
 }

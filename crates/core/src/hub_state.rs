@@ -20,9 +20,10 @@ use slotmap::SlotMap;
 use crate::effect::{
     Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
 };
+use crate::finished_topics::FinishedTopics;
 use crate::subscriber::{GroupKey, Phase, Search, StreamOptions, Subscriber};
 use crate::timer_wheel::TimerWheel;
-use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, TopicIndex};
+use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, Topic, TopicIndex};
 
 /// The times the state machine keeps.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +62,11 @@ struct Group<P> {
     interest: Arc<Interest>,
     member_count: usize,
     live: Vec<SubscriberKey>,
+    finished: FinishedTopics,
     /// What the entries being appended hold for it; empty between calls.
     matched: Vec<Arc<Entry<P>>>,
+    /// Whether it is among the touched groups; false between calls.
+    is_touched: bool,
 }
 
 /// A batch on its way to the live members of a group, from the last to the first, so that a member
@@ -70,7 +74,10 @@ struct Group<P> {
 #[derive(Debug)]
 struct Broadcast<P> {
     group: GroupKey,
-    batch: Arc<Batch<P>>,
+    /// `None` if nothing is to be offered, but who has settled everything before `next` may end.
+    batch: Option<Arc<Batch<P>>>,
+    /// Everything before this offset is settled for those who have been visited.
+    next: u64,
     /// How many members are still to be visited; `None` before the first.
     remaining: Option<usize>,
 }
@@ -95,15 +102,20 @@ impl<P> HubState<P> {
     }
 
     /// Adds a subscriber. A `gap` that was found while its start was resolved is announced first.
+    ///
+    /// `finished` are the topics that `interest` names and that have had their last event, each
+    /// with its offset, as the log says. It may know more than was handed in here, but not less: it
+    /// must have been asked after the last call of [`handle_appended`](Self::handle_appended).
     pub fn subscribe(
         &mut self,
         interest: Interest,
+        finished: &[(Topic, u64)],
         start: Start,
         gap: Option<Gap>,
         stream: StreamOptions,
         now: Millis,
     ) -> SubscriberKey {
-        let group = self.join_group(interest);
+        let group = self.join_group(interest, finished);
         let subscriber = Subscriber::new(group, start, self.head, stream, now);
         let key = self.subscribers.insert(subscriber);
         if let Some(gap) = gap {
@@ -148,26 +160,40 @@ impl<P> HubState<P> {
             self.index.matches(&entry.topics, &mut self.candidates);
             for key in self.candidates.drain(..) {
                 let group = &mut self.groups[key];
+                group.finished.note(&group.interest, entry);
+                if group.live.is_empty() {
+                    continue;
+                }
                 let passes =
                     group.interest.passes(&entry.topics, entry.event_type.as_ref(), entry.private);
-                if !group.live.is_empty() && passes {
-                    if group.matched.is_empty() {
-                        self.touched.push(key);
-                    }
+                if passes {
                     group.matched.push(Arc::clone(entry));
+                }
+                let is_over = entry.is_final && group.finished.end().is_some();
+                if (passes || is_over) && !std::mem::replace(&mut group.is_touched, true) {
+                    self.touched.push(key);
                 }
             }
         }
+        let next = self.head;
         for key in self.touched.drain(..) {
-            let entries = std::mem::take(&mut self.groups[key].matched);
-            let batch = Arc::new(Batch { entries, next: self.head });
-            self.broadcasts.push_back(Broadcast { group: key, batch, remaining: None });
+            let group = &mut self.groups[key];
+            group.is_touched = false;
+            let entries = std::mem::take(&mut group.matched);
+            let batch = (!entries.is_empty()).then(|| Arc::new(Batch { entries, next }));
+            self.broadcasts.push_back(Broadcast { group: key, batch, next, remaining: None });
         }
     }
 
     /// Takes note that events up to, not including, `next` have been appended but cannot be handed
-    /// in: who is live reads them from the log.
-    pub fn handle_skipped(&mut self, next: u64) {
+    /// in: who is live reads them from the log. `finished` gives the offset of the last event of a
+    /// topic that is finished, as the log says by now.
+    pub fn handle_skipped(&mut self, next: u64, finished: impl Fn(&Topic) -> Option<u64>) {
+        for group in self.groups.values_mut() {
+            let topics = group.interest.exact_topics().into_iter().flatten();
+            let known = topics.filter_map(|topic| Some((topic.clone(), finished(topic)?)));
+            group.finished.replace(&group.interest, &known.collect::<Vec<_>>());
+        }
         let settled: Vec<(SubscriberKey, u64)> = self
             .groups
             .values()
@@ -200,11 +226,13 @@ impl<P> HubState<P> {
         if accepted > 0 {
             subscriber.written_at = now;
             subscriber.resumed_after = None;
-            if subscriber.stream.poll_deadline.is_some() {
-                return self.close(key, CloseReason::PollDone);
-            }
         }
-        if rest.is_some() || !writable {
+        let is_answered = accepted > 0 && subscriber.stream.poll_deadline.is_some();
+        if self.is_finished(key) {
+            self.finish(key);
+        } else if is_answered {
+            self.close(key, CloseReason::PollDone);
+        } else if rest.is_some() || !writable {
             self.block(key, now);
         } else if self.subscribers[key].phase == Phase::Offering {
             self.advance(key, now);
@@ -238,7 +266,10 @@ impl<P> HubState<P> {
             return;
         }
         match outcome {
-            ReadOutcome::Entries { entries, next } => self.offer(key, entries, next, now),
+            ReadOutcome::Entries { entries, next, dropped } => {
+                self.tell_dropped(key, dropped);
+                self.offer(key, entries, next, now);
+            }
             ReadOutcome::Trimmed { oldest } => {
                 self.skip_to(key, oldest);
                 self.advance(key, now);
@@ -311,12 +342,21 @@ impl<P> HubState<P> {
                 continue;
             };
             broadcast.remaining = Some(place);
-            let (key, batch) = (live[place], Arc::clone(&broadcast.batch));
-            let cursor = self.subscribers[key].cursor;
-            if cursor >= batch.next {
+            let key = live[place];
+            let subscriber = &mut self.subscribers[key];
+            let cursor = subscriber.cursor;
+            if cursor >= broadcast.next {
                 // It went live after this batch was appended, or has been visited.
                 continue;
             }
+            let Some(batch) = broadcast.batch.clone() else {
+                subscriber.cursor = broadcast.next;
+                if self.is_finished(key) {
+                    self.finish(key);
+                    return self.effects.pop_front();
+                }
+                continue;
+            };
             if cursor > batch.entries[0].offset {
                 // It began in the middle of the batch.
                 self.leave_live(key);
@@ -328,8 +368,12 @@ impl<P> HubState<P> {
         None
     }
 
-    /// Moves a subscriber on from its cursor: to the live members at the head, else to a read.
+    /// Moves a subscriber on from its cursor: to its end if its topics are finished, to the live
+    /// members at the head, else to a read.
     fn advance(&mut self, key: SubscriberKey, now: Millis) {
+        if self.is_finished(key) {
+            return self.finish(key);
+        }
         let head = self.head;
         let subscriber = &mut self.subscribers[key];
         if subscriber.cursor < head {
@@ -342,6 +386,7 @@ impl<P> HubState<P> {
         if subscriber.stream.poll_deadline.is_some() && subscriber.is_told {
             return self.close(key, CloseReason::PollDone);
         }
+        subscriber.told_until.get_or_insert(subscriber.cursor.saturating_sub(1));
         let live = &mut self.groups[subscriber.group].live;
         subscriber.phase = Phase::Live { place: live.len() as u32 };
         live.push(key);
@@ -397,6 +442,25 @@ impl<P> HubState<P> {
         let subscriber = &mut self.subscribers[key];
         let missed = subscriber.cursor;
         subscriber.cursor = oldest.max(missed);
+        self.tell_gone(key, missed, oldest);
+    }
+
+    /// Says what was removed from the middle of the log, unless it is known.
+    fn tell_dropped(&mut self, key: SubscriberKey, dropped: Option<u64>) {
+        let subscriber = &mut self.subscribers[key];
+        // What lies beyond the head will be handed in all the same.
+        let dropped = dropped.unwrap_or(0).min(self.head.saturating_sub(1));
+        let told_until = subscriber.told_until.unwrap_or(dropped);
+        subscriber.told_until = Some(told_until.max(dropped));
+        if dropped > told_until {
+            let missed = subscriber.cursor;
+            self.tell_gone(key, missed, dropped + 1);
+        }
+    }
+
+    /// Says that events from `missed` up to, not including, `oldest` are gone.
+    fn tell_gone(&mut self, key: SubscriberKey, missed: u64, oldest: u64) {
+        let subscriber = &mut self.subscribers[key];
         let notice = match subscriber.resumed_after.take() {
             Some(offset) => Notice::Gap(Gap {
                 requested: Position { epoch: self.epoch, offset }.to_string(),
@@ -434,6 +498,19 @@ impl<P> HubState<P> {
         self.effects.push_back(Effect::Close { subscriber: key, reason, cursor });
     }
 
+    /// Whether nothing more is to come for a subscriber.
+    fn is_finished(&self, key: SubscriberKey) -> bool {
+        let subscriber = &self.subscribers[key];
+        let end = self.groups[subscriber.group].finished.end();
+        end.is_some_and(|offset| subscriber.cursor > offset)
+    }
+
+    fn finish(&mut self, key: SubscriberKey) {
+        let topics = self.groups[self.subscribers[key].group].finished.topics();
+        self.announce(key, Notice::Finished { topics });
+        self.close(key, CloseReason::Finished);
+    }
+
     /// The first offset that is not settled for a subscriber.
     fn settled(&self, key: SubscriberKey) -> u64 {
         let subscriber = &self.subscribers[key];
@@ -441,8 +518,9 @@ impl<P> HubState<P> {
             Phase::Live { .. } => self
                 .broadcasts
                 .iter()
-                .find(|broadcast| broadcast.group == subscriber.group)
-                .map_or(self.head, |broadcast| broadcast.batch.entries[0].offset)
+                .filter(|broadcast| broadcast.group == subscriber.group)
+                .find_map(|broadcast| Some(broadcast.batch.as_ref()?.entries[0].offset))
+                .unwrap_or(self.head)
                 .max(subscriber.cursor),
             _ => subscriber.cursor,
         }
@@ -493,17 +571,23 @@ impl<P> HubState<P> {
         }
     }
 
-    fn join_group(&mut self, interest: Interest) -> GroupKey {
+    fn join_group(&mut self, interest: Interest, finished: &[(Topic, u64)]) -> GroupKey {
         if let Some(&key) = self.group_by_interest.get(&interest) {
-            self.groups[key].member_count += 1;
+            let group = &mut self.groups[key];
+            group.member_count += 1;
+            group.finished.replace(&group.interest, finished);
             return key;
         }
         let interest = Arc::new(interest);
+        let mut known = FinishedTopics::none_of(&interest);
+        known.replace(&interest, finished);
         let key = self.groups.insert(Group {
             interest: Arc::clone(&interest),
             member_count: 1,
             live: Vec::new(),
+            finished: known,
             matched: Vec::new(),
+            is_touched: false,
         });
         for selector in interest.selectors() {
             self.index.insert(selector, key);

@@ -22,6 +22,7 @@ mod topic_index;
 mod timer_wheel;
 mod effect;
 mod subscriber;
+mod finished_topics;
 mod hub_state;
 
 pub use effect::{

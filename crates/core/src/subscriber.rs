@@ -32,6 +32,9 @@ pub(crate) struct Subscriber {
     /// The offset it resumed after, until it has received something: what is found to be gone
     /// by then is a gap, later it means that the subscriber fell behind.
     pub(crate) resumed_after: Option<u64>,
+    /// The highest offset whose removal from the middle of the log it need not be told of again.
+    /// `None` for a start that named no id until what is kept has been read: it begins with that.
+    pub(crate) told_until: Option<u64>,
     pub(crate) stream: StreamOptions,
     /// A notice was delivered: enough of an answer for a poll.
     pub(crate) is_told: bool,
@@ -91,6 +94,7 @@ impl Subscriber {
             cursor,
             phase,
             resumed_after,
+            told_until: resumed_after,
             stream,
             is_told: false,
             end,

@@ -114,6 +114,7 @@ impl World {
                 event_type: (event_type != "message")
                     .then(|| EventType::parse(event_type).unwrap()),
                 private: self.rng.bool(),
+                is_final: false,
                 payload: (),
             };
             self.published.push(Arc::new(entry));
@@ -128,7 +129,7 @@ impl World {
         }
         let until = self.rng.u64(head..next) + 1;
         if self.rng.u32(0..30) == 0 {
-            self.state.handle_skipped(until);
+            self.state.handle_skipped(until, |_| None);
         } else {
             self.state.handle_appended(&self.published[head as usize - 1..until as usize - 1]);
         }
@@ -156,7 +157,7 @@ impl World {
         };
         let stream = StreamOptions { control: true, poll_deadline: None, jitter: self.rng.f32() };
         let announced = gap.is_some();
-        let key = self.state.subscribe(interest.clone(), start, gap, stream, self.now);
+        let key = self.state.subscribe(interest.clone(), &[], start, gap, stream, self.now);
         let client = Client {
             interest,
             from,
@@ -261,7 +262,9 @@ impl World {
                 assert!(missed < oldest && oldest <= oldest_now, "only what is gone is announced");
                 client.gone.push((missed, oldest));
             }
-            Notice::Shutdown { .. } => unreachable!("no schedule shuts down"),
+            Notice::Shutdown { .. } | Notice::Finished { .. } => {
+                unreachable!("no schedule does that")
+            }
         }
     }
 
@@ -305,7 +308,8 @@ impl World {
             return ReadOutcome::Trimmed { oldest: self.oldest };
         }
         let next = self.rng.u64(from + 1..=until);
-        ReadOutcome::Entries { entries: self.kept(from, next).cloned().collect(), next }
+        let entries = self.kept(from, next).cloned().collect();
+        ReadOutcome::Entries { entries, next, dropped: None }
     }
 
     fn sought(&mut self, interest: &Interest, before: u64, wanted: u32) -> SeekOutcome {
@@ -434,12 +438,13 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
         topics: [Topic::parse("a").unwrap()].into(),
         event_type: None,
         private: false,
+        is_final: false,
         payload: (),
     });
     state.handle_appended(std::slice::from_ref(&entry));
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
     let stream = StreamOptions { control: true, poll_deadline: Some(0), jitter: 0.0 };
-    let key = state.subscribe(interest, Start::At(1), None, stream, 0);
+    let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, until: 2, .. })));
 
     state.handle_timeout(5_000);
@@ -448,7 +453,7 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     assert!(state.poll_timeout() > Some(5_000), "it does not wait in a circle");
 
     let entries = vec![entry];
-    state.handle_read(key, ReadOutcome::Entries { entries, next: 2 }, 5_000);
+    state.handle_read(key, ReadOutcome::Entries { entries, next: 2, dropped: None }, 5_000);
     let Some(Effect::Write(write)) = state.poll_effect() else { panic!("nothing is offered") };
     state.handle_written(&write, 1, true, 5_000);
     let closed = state.poll_effect();
@@ -465,8 +470,8 @@ fn heartbeats_and_ends_far_ahead_come_in_their_time() {
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
     let stream = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
     let poll = StreamOptions { poll_deadline: Some(60_000), ..stream };
-    let streaming = state.subscribe(interest.clone(), Start::At(1), None, stream, 0);
-    let polling = state.subscribe(interest, Start::At(1), None, poll, 0);
+    let streaming = state.subscribe(interest.clone(), &[], Start::At(1), None, stream, 0);
+    let polling = state.subscribe(interest, &[], Start::At(1), None, poll, 0);
     let mut happened = Vec::new();
     while let Some(now) = state.poll_timeout().filter(|&now| now <= 1_200_000) {
         state.handle_timeout(now);
@@ -496,7 +501,7 @@ fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
     let mut state = State::new(Epoch::from_random(1), 5, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
     let stream = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
-    let key = state.subscribe(interest, Start::At(1), None, stream, 0);
+    let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
     state.handle_read(key, ReadOutcome::Failed, 0);
     state.handle_timeout(1_000);
