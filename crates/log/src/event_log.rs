@@ -3,36 +3,9 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use tidings_core::{Bounds, Entry, Epoch, EventType, Interest, Topic};
+use tidings_core::{Bounds, Entry, Epoch, Interest, Topic};
 
-/// Milliseconds since the beginning of 1970.
-pub type UnixMillis = u64;
-
-/// An event that is to be appended.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// The topics it is published under, at least one.
-    pub topics: Box<[Topic]>,
-    /// Its type, if it has one.
-    pub event_type: Option<EventType>,
-    /// Whether only subscribers with rights to one of its topics may receive it.
-    pub private: bool,
-    /// Its data, as published.
-    pub data: Box<str>,
-    /// The reconnection time it tells clients to use, in milliseconds.
-    pub retry_ms: Option<u64>,
-}
-
-/// What a log keeps of an event besides its place and whom it may reach.
-#[derive(Debug)]
-pub struct Body {
-    /// Its data, as published.
-    pub data: Box<str>,
-    /// The reconnection time it tells clients to use, in milliseconds.
-    pub retry_ms: Option<u64>,
-    /// When it was appended.
-    pub appended_at: UnixMillis,
-}
+use crate::{Appended, Body, Record, UnixMillis};
 
 /// How much one step of reading may cost.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +66,9 @@ pub enum ReadError {
 
 /// A totally ordered, append-only sequence of events with dense offsets from 1.
 ///
+/// The log lets go of its oldest events, and of those that a
+/// [`RetentionRule`](crate::RetentionRule) drops: then the middle of the log has holes.
+///
 /// All methods may block for as long as the storage takes and may be called from several threads;
 /// a hub calls [`append`](Self::append) from one. [`conformance::check`](crate::conformance::check)
 /// says in tests what is said here in words.
@@ -103,18 +79,20 @@ pub trait EventLog: Send + Sync + Debug {
     /// What can be read now.
     fn bounds(&self) -> Bounds;
 
-    /// Appends all records, in order and without a hole, or none.
+    /// Appends the records of each publish, in order and without a hole; each publish is appended
+    /// as a whole or not at all.
+    ///
+    /// A record whose key was appended before is not appended again: its offset is the first
+    /// one's. A publish with a record, not a repeated one, under a topic that is finished is
+    /// refused.
     ///
     /// When it returns, the entries are as durable as the log promises and can be read.
     ///
     /// # Errors
     ///
     /// [`AppendError`]: nothing was appended.
-    fn append(
-        &self,
-        records: Vec<Record>,
-        now: UnixMillis,
-    ) -> Result<Vec<Arc<Entry<Body>>>, AppendError>;
+    fn append(&self, publishes: Vec<Vec<Record>>, now: UnixMillis)
+    -> Result<Appended, AppendError>;
 
     /// Reads the entries that interest someone, from `from` up to at most `until`.
     ///
@@ -147,6 +125,26 @@ pub trait EventLog: Send + Sync + Debug {
         limit: ReadLimit,
     ) -> Result<SeekStep, ReadError>;
 
-    /// Lets go of what is too old at `now`.
+    /// Whether an event is kept as far as retention rules go, for those who hold a copy of it.
+    fn is_kept(&self, offset: u64, topics: &[Topic]) -> bool;
+
+    /// The highest offset from `from` on at which a retention rule may have dropped what would
+    /// interest someone; `None` if nothing of it was dropped.
+    ///
+    /// Ask after reading: then nothing that is missing in what was read goes unnoticed.
+    fn dropped(&self, interest: &Interest, from: u64) -> Option<u64>;
+
+    /// The offset of the last event of a topic that is finished.
+    ///
+    /// A topic is finished for as long as that event is kept.
+    fn finished(&self, topic: &Topic) -> Option<u64>;
+
+    /// Lets go of what is too old, or too much, at `now`.
     fn trim(&self, now: UnixMillis);
+
+    /// Why the log cannot be written, as far as it is known now; `None` if it can.
+    fn failure(&self) -> Option<String>;
+
+    /// Ends writing in good order: later appends are refused, reading goes on.
+    fn close(&self);
 }

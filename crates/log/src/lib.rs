@@ -6,13 +6,18 @@
 //!
 //! A log knows events and positions. It does not know subscribers.
 
+mod record;
 mod event_log;
+mod retention;
+mod keys;
+mod ledger;
 mod ring;
 mod memory;
 pub mod conformance;
 
-pub use event_log::{
-    AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, SeekStep, UnixMillis,
-};
+pub use event_log::{AppendError, EventLog, ReadError, ReadLimit, ReadStep, SeekStep};
+pub use keys::KeyWindow;
 pub use memory::{MemoryLog, MemoryLogOptions};
+pub use record::{Appended, Body, Key, KeyError, Offsets, Record, Refusal, UnixMillis};
+pub use retention::{Retention, RetentionRule};
 pub use ring::{Candidates, Ring, entry_bytes};

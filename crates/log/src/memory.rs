@@ -1,30 +1,37 @@
 //! The log that lives and dies with its process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tidings_core::{Bounds, Entry, Epoch, Interest};
+use tidings_core::{Bounds, Entry, Epoch, Interest, Topic};
 
+use crate::keys::HashSeed;
+use crate::ledger::Ledger;
+use crate::retention::RuledTopics;
 use crate::{
-    AppendError, Body, EventLog, ReadError, ReadLimit, ReadStep, Record, Ring, SeekStep,
-    UnixMillis, entry_bytes,
+    AppendError, Appended, Body, EventLog, KeyWindow, ReadError, ReadLimit, ReadStep, Record,
+    Retention, Ring, SeekStep, UnixMillis, entry_bytes,
 };
 
-/// How much a [`MemoryLog`] keeps: each bound holds by itself, the oldest events leave first.
-#[derive(Debug, Clone, Copy)]
+/// What a [`MemoryLog`] keeps.
+#[derive(Debug, Clone)]
 pub struct MemoryLogOptions {
-    /// Events to keep at most.
-    pub events_max: usize,
-    /// Bytes to keep at most, counted by [`entry_bytes`]. The newest event is kept even if it alone is
-    /// larger.
-    pub bytes_max: usize,
-    /// Milliseconds to keep an event at most.
-    pub age_max_ms: u64,
+    /// How much it keeps; bytes are counted by [`entry_bytes`].
+    pub retention: Retention,
+    /// How long it remembers idempotency keys.
+    pub keys: KeyWindow,
 }
 
 impl Default for MemoryLogOptions {
-    /// 100,000 events, 64 MiB, 24 hours.
+    /// 100,000 events, 64 MiB, 24 hours, no rules.
     fn default() -> Self {
-        Self { events_max: 100_000, bytes_max: 64 << 20, age_max_ms: 24 * 60 * 60 * 1000 }
+        let retention = Retention {
+            events_max: 100_000,
+            bytes_max: 64 << 20,
+            age_max_ms: 24 * 60 * 60 * 1000,
+            rules: Vec::new(),
+        };
+        Self { retention, keys: KeyWindow::default() }
     }
 }
 
@@ -34,31 +41,93 @@ impl Default for MemoryLogOptions {
 pub struct MemoryLog {
     epoch: Epoch,
     options: MemoryLogOptions,
-    ring: RwLock<Ring<Body>>,
+    has_rules: bool,
+    closed: AtomicBool,
+    state: RwLock<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring<Body>,
+    ledger: Ledger,
+    ruled: RuledTopics,
 }
 
 impl MemoryLog {
     /// Makes an empty log. `epoch` must be new: an epoch from 50 random bits is.
     pub fn new(epoch: Epoch, options: MemoryLogOptions) -> Self {
-        Self { epoch, options, ring: RwLock::new(Ring::new(1)) }
-    }
-
-    fn ring(&self) -> RwLockReadGuard<'_, Ring<Body>> {
-        self.ring.read().expect("no thread panics while it holds the ring")
-    }
-
-    fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring<Body>> {
-        self.ring.write().expect("no thread panics while it holds the ring")
-    }
-
-    fn keep_within_bounds(&self, ring: &mut Ring<Body>, now: UnixMillis) {
-        let newest_bytes = ring.newest_bytes();
-        ring.shrink(self.options.events_max.max(1), self.options.bytes_max.max(newest_bytes));
-        let too_old = |entry: &Arc<Entry<Body>>| {
-            entry.payload.appended_at.saturating_add(self.options.age_max_ms) < now
+        let state = State {
+            ring: Ring::new(1),
+            ledger: Ledger::new(HashSeed::random(), options.keys),
+            ruled: RuledTopics::new(options.retention.rules.clone()),
         };
-        while ring.oldest().is_some_and(too_old) {
-            ring.pop();
+        let has_rules = !options.retention.rules.is_empty();
+        Self {
+            epoch,
+            options,
+            has_rules,
+            closed: AtomicBool::new(false),
+            state: RwLock::new(state),
+        }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect(UNPOISONED)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect(UNPOISONED)
+    }
+}
+
+impl State {
+    fn keep_within_bounds(&mut self, retention: &Retention, now: UnixMillis) {
+        let events_max = size(retention.events_max).max(1);
+        let bytes_max = size(retention.bytes_max).max(self.ring.newest_bytes());
+        while self.ring.len() > events_max || self.ring.bytes() > bytes_max {
+            self.pop();
+        }
+        let too_old = |entry: Option<&Arc<Entry<Body>>>| {
+            entry.is_none_or(|entry| {
+                entry.payload.appended_at.saturating_add(retention.age_max_ms) < now
+            })
+        };
+        while self.ring.oldest().is_some_and(too_old) {
+            self.pop();
+        }
+        self.ledger.trim(self.ring.bounds().oldest, now);
+    }
+
+    fn pop(&mut self) {
+        let Some(entry) = self.ring.pop() else { return };
+        self.forget(&entry);
+    }
+
+    /// Lets the rules know that an entry is gone.
+    fn forget(&mut self, entry: &Entry<Body>) {
+        for topic in &entry.topics {
+            let was_kept = entry.offset > self.ruled.surplus_of(topic);
+            self.ruled.forget(topic, u64::from(was_kept), self.ring.bounds().oldest);
+        }
+    }
+
+    fn enforce_rules(&mut self, now: UnixMillis) {
+        let ring = &self.ring;
+        let first_since = |since: UnixMillis| {
+            let is_older = |entry: &&Arc<Entry<Body>>| entry.payload.appended_at < since;
+            ring.iter().find(|entry| !is_older(entry)).map_or(ring.bounds().next, |it| it.offset)
+        };
+        self.ruled.enforce(now, first_since, |topic, from| ring.first_under(topic, from));
+        let ruled = &self.ruled;
+        let gone: Vec<u64> = ring
+            .iter()
+            .filter(|entry| !ruled.is_kept(entry.offset, &entry.topics))
+            .map(|entry| entry.offset)
+            .collect();
+        for offset in gone {
+            if let Some(entry) = self.ring.remove(offset) {
+                self.forget(&entry);
+            }
         }
     }
 }
@@ -69,22 +138,31 @@ impl EventLog for MemoryLog {
     }
 
     fn bounds(&self) -> Bounds {
-        self.ring().bounds()
+        self.state().ring.bounds()
     }
 
     fn append(
         &self,
-        records: Vec<Record>,
+        publishes: Vec<Vec<Record>>,
         now: UnixMillis,
-    ) -> Result<Vec<Arc<Entry<Body>>>, AppendError> {
-        let mut ring = self.ring_mut();
-        let first = ring.bounds().next;
-        let entries: Vec<_> = (first..).zip(records).map(|(at, it)| entry(at, it, now)).collect();
-        for entry in &entries {
-            ring.push(Arc::clone(entry), entry_bytes(entry, entry.payload.data.len()));
+    ) -> Result<Appended, AppendError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closed());
         }
-        self.keep_within_bounds(&mut ring, now);
-        Ok(entries)
+        let mut state = self.state_mut();
+        let state = &mut *state;
+        let next = state.ring.bounds().next;
+        let is_kept = |offset: u64, topic: &Topic| state.ruled.keeps(offset, topic);
+        let mut plan = state.ledger.plan(publishes, next, now, is_kept);
+        let records = std::mem::take(&mut plan.records);
+        let entries: Vec<_> = (next..).zip(records).map(|(at, it)| entry(at, it, now)).collect();
+        state.ledger.settle(&plan, now);
+        for entry in &entries {
+            entry.topics.iter().for_each(|topic| state.ruled.count(topic, 1));
+            state.ring.push(Arc::clone(entry), entry_bytes(entry, entry.payload.data.len()));
+        }
+        state.keep_within_bounds(&self.options.retention, now);
+        Ok(Appended { entries, outcomes: plan.outcomes })
     }
 
     fn read(
@@ -94,7 +172,7 @@ impl EventLog for MemoryLog {
         interest: &Interest,
         limit: ReadLimit,
     ) -> Result<ReadStep<Body>, ReadError> {
-        let candidates = self.ring().candidates(from, until, interest, limit)?;
+        let candidates = self.state().ring.candidates(from, until, interest, limit)?;
         Ok(candidates.select(interest, limit))
     }
 
@@ -105,78 +183,61 @@ impl EventLog for MemoryLog {
         interest: &Interest,
         limit: ReadLimit,
     ) -> Result<SeekStep, ReadError> {
-        let ring = self.ring();
-        let candidates = ring.candidates_below(before, interest, limit.candidates_max);
-        let oldest = ring.bounds().oldest;
-        drop(ring);
+        let state = self.state();
+        let candidates = state.ring.candidates_below(before, interest, limit.candidates_max);
+        let oldest = state.ring.bounds().oldest;
+        drop(state);
         Ok(candidates.search(wanted, interest, oldest, limit.comparisons_max))
     }
 
+    fn is_kept(&self, offset: u64, topics: &[Topic]) -> bool {
+        !self.has_rules || self.state().ruled.is_kept(offset, topics)
+    }
+
+    fn dropped(&self, interest: &Interest, from: u64) -> Option<u64> {
+        if self.has_rules { self.state().ruled.dropped(interest, from) } else { None }
+    }
+
+    fn finished(&self, topic: &Topic) -> Option<u64> {
+        let state = self.state();
+        state.ledger.finished(topic).filter(|&offset| state.ruled.keeps(offset, topic))
+    }
+
     fn trim(&self, now: UnixMillis) {
-        self.keep_within_bounds(&mut self.ring_mut(), now);
+        let mut state = self.state_mut();
+        if self.has_rules {
+            state.enforce_rules(now);
+        }
+        state.keep_within_bounds(&self.options.retention, now);
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.closed.load(Ordering::SeqCst).then(|| closed().to_string())
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 }
 
-fn entry(offset: u64, record: Record, now: UnixMillis) -> Arc<Entry<Body>> {
-    let Record { topics, event_type, private, data, retry_ms } = record;
+/// Gives a record its place.
+pub(crate) fn entry(offset: u64, record: Record, now: UnixMillis) -> Arc<Entry<Body>> {
+    let Record { topics, event_type, private, data, retry_ms, is_final, key: _ } = record;
     let payload = Body { data, retry_ms, appended_at: now };
-    Arc::new(Entry { offset, topics, event_type, private, payload })
+    Arc::new(Entry { offset, topics, event_type, private, is_final, payload })
 }
+
+/// Why a log that was closed takes nothing.
+pub(crate) fn closed() -> AppendError {
+    AppendError::Unavailable("it is closed".to_owned())
+}
+
+/// A number for this machine's memory; what is larger than its addresses is no bound at all.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+const UNPOISONED: &str = "no thread panics while it holds the log";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conformance::{everything, record};
-
-    const LARGE: usize = usize::MAX / 2;
-
-    fn check(options: MemoryLogOptions, appended: &[(&str, UnixMillis)], expected: Bounds) {
-        let log = MemoryLog::new(Epoch::from_random(1), options);
-        for &(data, now) in appended {
-            log.append(vec![record("a", data)], now).unwrap();
-        }
-        log.trim(appended.last().map_or(0, |&(_, now)| now));
-        assert_eq!(log.bounds(), expected);
-    }
-
-    #[test]
-    fn the_memory_log_conforms() {
-        crate::conformance::check(|| {
-            Box::new(MemoryLog::new(Epoch::from_random(1), MemoryLogOptions::default()))
-        });
-    }
-
-    #[test]
-    fn events_max_keeps_the_newest() {
-        let options = MemoryLogOptions { events_max: 2, bytes_max: LARGE, age_max_ms: 1_000 };
-        check(options, &[("x", 0), ("y", 0), ("z", 0)], Bounds { oldest: 2, next: 4 });
-    }
-
-    #[test]
-    fn bytes_max_keeps_the_newest_even_if_it_alone_is_larger() {
-        let sample = entry(1, record("a", "x"), 0);
-        let one = entry_bytes(&sample, 1);
-        let options = MemoryLogOptions { events_max: 9, bytes_max: 2 * one, age_max_ms: 1_000 };
-        check(options, &[("x", 0), ("y", 0), ("z", 0)], Bounds { oldest: 2, next: 4 });
-        let large = "x".repeat(10_000);
-        check(options, &[("x", 0), ("y", 0), (&large, 0)], Bounds { oldest: 3, next: 4 });
-    }
-
-    #[test]
-    fn age_max_lets_go_of_what_is_older() {
-        let options = MemoryLogOptions { events_max: 9, bytes_max: LARGE, age_max_ms: 1_000 };
-        check(options, &[("x", 0), ("y", 500), ("z", 1_001)], Bounds { oldest: 2, next: 4 });
-        check(options, &[("x", 1_000), ("y", 0)], Bounds { oldest: 1, next: 3 });
-    }
-
-    #[test]
-    fn what_left_is_named_as_trimmed() {
-        let options = MemoryLogOptions { events_max: 1, bytes_max: LARGE, age_max_ms: 1_000 };
-        let log = MemoryLog::new(Epoch::from_random(1), options);
-        log.append(vec![record("a", "x"), record("a", "y")], 0).unwrap();
-        let limit =
-            ReadLimit { events_max: 10, bytes_max: 10, candidates_max: 10, comparisons_max: 10 };
-        let error = log.read(1, 3, &everything(), limit).unwrap_err();
-        assert_eq!(error, ReadError::Trimmed { oldest: 2 });
-    }
-}
+mod tests;

@@ -21,14 +21,9 @@ pub struct Ring<P> {
 
 #[derive(Debug)]
 struct Held<P> {
-    entry: Arc<Entry<P>>,
+    /// `None` once it was removed before its time.
+    entry: Option<Arc<Entry<P>>>,
     bytes: usize,
-}
-
-impl<P> Clone for Held<P> {
-    fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), bytes: self.bytes }
-    }
 }
 
 impl<P> Ring<P> {
@@ -54,21 +49,39 @@ impl<P> Ring<P> {
         }
         self.next += 1;
         self.bytes += bytes;
-        self.entries.push_back(Held { entry, bytes });
+        self.entries.push_back(Held { entry: Some(entry), bytes });
     }
 
-    /// Removes the oldest entry and returns it.
+    /// Removes the oldest entry and returns it, unless it was removed before.
     pub fn pop(&mut self) -> Option<Arc<Entry<P>>> {
         let Held { entry, bytes } = self.entries.pop_front()?;
         self.bytes -= bytes;
+        let entry = entry?;
+        self.forget_topics(&entry);
+        Some(entry)
+    }
+
+    /// Removes one entry before its time and returns it; its place stays empty.
+    pub fn remove(&mut self, offset: u64) -> Option<Arc<Entry<P>>> {
+        let place = self.place(offset).ok()?;
+        let held = self.entries.get_mut(place)?;
+        let entry = held.entry.take()?;
+        self.bytes -= std::mem::take(&mut held.bytes);
+        self.forget_topics(&entry);
+        Some(entry)
+    }
+
+    fn forget_topics(&mut self, entry: &Entry<P>) {
         for topic in &entry.topics {
-            let offsets = self.offsets_of.get_mut(topic.as_str()).expect("every topic is indexed");
-            offsets.pop_front();
+            let Some(offsets) = self.offsets_of.get_mut(topic.as_str()) else { continue };
+            // It is nearly always the first.
+            if let Ok(place) = offsets.binary_search(&entry.offset) {
+                offsets.remove(place);
+            }
             if offsets.is_empty() {
                 self.offsets_of.remove(topic.as_str());
             }
         }
-        Some(entry)
     }
 
     /// Removes the oldest entries until at most so many entries and bytes are left.
@@ -78,9 +91,40 @@ impl<P> Ring<P> {
         }
     }
 
-    /// The oldest entry.
-    pub fn oldest(&self) -> Option<&Arc<Entry<P>>> {
-        self.entries.front().map(|held| &held.entry)
+    /// The entry at the oldest place: `None` if there is no place, `Some(None)` if it is empty.
+    pub fn oldest(&self) -> Option<Option<&Arc<Entry<P>>>> {
+        self.entries.front().map(|held| held.entry.as_ref())
+    }
+
+    /// The entry with an offset.
+    pub fn get(&self, offset: u64) -> Option<&Arc<Entry<P>>> {
+        self.entries.get(self.place(offset).ok()?)?.entry.as_ref()
+    }
+
+    /// The offset of the first entry under a topic from `from` on.
+    pub fn first_under(&self, topic: &Topic, from: u64) -> Option<u64> {
+        let offsets = self.offsets_of.get(topic.as_str())?;
+        offsets.get(offsets.partition_point(|&offset| offset < from)).copied()
+    }
+
+    /// All entries, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry<P>>> {
+        self.entries.iter().filter_map(|held| held.entry.as_ref())
+    }
+
+    /// How many places there are, empty ones included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no place.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What all entries count as.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What the newest entry counts as, or 0.
@@ -100,8 +144,8 @@ impl<P> Ring<P> {
     /// [`ReadError::Trimmed`] if `from` has left.
     pub fn from(&self, from: u64, events_max: usize) -> Result<Vec<Arc<Entry<P>>>, ReadError> {
         let place = self.place(from)?;
-        let held = self.entries.iter().skip(place).take(events_max);
-        Ok(held.map(|held| Arc::clone(&held.entry)).collect())
+        let held = self.entries.range(place..).take(events_max);
+        Ok(held.filter_map(|held| held.entry.clone()).collect())
     }
 
     /// Entries that may interest someone, from `from` up to at most `until`.
@@ -131,7 +175,7 @@ impl<P> Ring<P> {
             }
             None => {
                 let end = until.min(from.saturating_add(limit.candidates_max as u64));
-                Candidates { held: self.held_between(from, end).cloned().collect(), end }
+                Candidates { held: self.held_between(from, end).collect(), end }
             }
         })
     }
@@ -150,7 +194,7 @@ impl<P> Ring<P> {
             Some(topics) => self.indexed_backwards(topics, before, share(candidates_max, interest)),
             None => {
                 let end = before.saturating_sub(candidates_max as u64).max(oldest);
-                Candidates { held: self.held_between(end, before).rev().cloned().collect(), end }
+                Candidates { held: self.held_between(end, before).rev().collect(), end }
             }
         }
     }
@@ -177,7 +221,7 @@ impl<P> Ring<P> {
         found.sort_unstable();
         found.dedup();
         let known = found.into_iter().take_while(|&offset| offset < end);
-        Candidates { held: known.map(|offset| self.held(offset).clone()).collect(), end }
+        Candidates { held: known.filter_map(|offset| self.held(offset)).collect(), end }
     }
 
     /// The same backwards.
@@ -199,16 +243,17 @@ impl<P> Ring<P> {
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.dedup();
         let known = found.into_iter().take_while(|&offset| offset >= end);
-        Candidates { held: known.map(|offset| self.held(offset).clone()).collect(), end }
+        Candidates { held: known.filter_map(|offset| self.held(offset)).collect(), end }
     }
 
-    fn held(&self, offset: u64) -> &Held<P> {
-        &self.entries[(offset - self.bounds().oldest) as usize]
+    fn held(&self, offset: u64) -> Option<Candidate<P>> {
+        candidate(&self.entries[(offset - self.bounds().oldest) as usize])
     }
 
-    fn held_between(&self, from: u64, until: u64) -> impl DoubleEndedIterator<Item = &Held<P>> {
+    fn held_between(&self, from: u64, until: u64) -> impl DoubleEndedIterator<Item = Candidate<P>> {
         let oldest = self.bounds().oldest;
-        self.entries.range((from - oldest) as usize..(until - oldest) as usize)
+        let places = (from - oldest) as usize..(until - oldest) as usize;
+        self.entries.range(places).filter_map(candidate)
     }
 
     fn place(&self, offset: u64) -> Result<usize, ReadError> {
@@ -220,12 +265,23 @@ impl<P> Ring<P> {
     }
 }
 
+fn candidate<P>(held: &Held<P>) -> Option<Candidate<P>> {
+    Some(Candidate { entry: Arc::clone(held.entry.as_ref()?), bytes: held.bytes })
+}
+
+/// An entry that may interest someone, and what it counts as.
+#[derive(Debug)]
+pub(crate) struct Candidate<P> {
+    pub(crate) entry: Arc<Entry<P>>,
+    pub(crate) bytes: usize,
+}
+
 /// Entries that may interest someone: all there are between where the search began and `end`.
 #[derive(Debug)]
 pub struct Candidates<P> {
-    held: Vec<Held<P>>,
+    pub(crate) held: Vec<Candidate<P>>,
     /// Forwards everything below this offset was looked at, backwards everything from it on.
-    end: u64,
+    pub(crate) end: u64,
 }
 
 impl<P> Candidates<P> {
@@ -233,7 +289,7 @@ impl<P> Candidates<P> {
     pub fn select(self, interest: &Interest, limit: ReadLimit) -> ReadStep<P> {
         let mut entries = Vec::new();
         let (mut bytes, mut comparisons) = (0, 0);
-        for Held { entry, bytes: entry_bytes } in self.held {
+        for Candidate { entry, bytes: entry_bytes } in self.held {
             if comparisons > limit.comparisons_max {
                 return ReadStep { entries, next: entry.offset };
             }
@@ -262,7 +318,7 @@ impl<P> Candidates<P> {
     ) -> SeekStep {
         let mut step = SeekStep { found: 0, lowest: None, before: self.end, complete: false };
         let mut comparisons = 0;
-        for Held { entry, .. } in self.held {
+        for Candidate { entry, .. } in self.held {
             if step.found == wanted || comparisons > comparisons_max {
                 step.before = entry.offset + 1;
                 return step;
