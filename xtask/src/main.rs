@@ -3,6 +3,7 @@
 //! `cargo xtask` lists the commands. There is no logic in shell scripts or in CI configuration:
 //! what they need is a command here.
 
+mod bench;
 mod docs;
 mod install;
 mod run;
@@ -22,7 +23,7 @@ Commands:
   install   Install what the tests need: nginx, Chromium, Python and npm packages
   tidy      Check what compilers do not: dependency direction, layout, links
   docs      Write the generated pages of docs/ anew
-  bench     Measure the codec against its peers";
+  bench     Measure against peers: bench [codec|publish] [OPTIONS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
         ["install"] => install::run(),
         ["tidy"] => tidy::run(),
         ["docs"] => docs::run(),
-        ["bench"] => run::cargo_in("bench", &["run", "--release", "--package", "bench-codec"]),
+        ["bench"] => bench::run(None, &[]),
+        ["bench", name, ref options @ ..] => bench::run(Some(name), options),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
