@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
-use tidings::{Hub, HubOptions, Limits, MemoryLog, MemoryLogOptions, random_epoch};
+use tidings::{
+    Hub, HubOptions, KeyWindow, Limits, MemoryLog, MemoryLogOptions, Retention, random_epoch,
+};
 use tidings_http::HttpOptions;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime;
@@ -123,9 +125,13 @@ fn start_hub(settings: &ServeSettings) -> io::Result<Hub> {
         LogPlace::Memory => MemoryLog::new(
             random_epoch()?,
             MemoryLogOptions {
-                events_max: size(settings.log_events_max),
-                bytes_max: size(settings.log_bytes_max),
-                age_max_ms: millis(settings.log_age_max),
+                retention: Retention {
+                    events_max: settings.log_events_max,
+                    bytes_max: settings.log_bytes_max,
+                    age_max_ms: millis(settings.log_age_max),
+                    rules: Vec::new(),
+                },
+                keys: KeyWindow::default(),
             },
         ),
     };

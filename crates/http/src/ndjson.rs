@@ -24,15 +24,11 @@ use crate::problem::{Kind, Problem, broken_body, slow_body};
 use crate::record_input::event_from_json;
 
 /// Publishes the body of `request`; answers the ids in order.
-pub(crate) async fn publish(app: &App, request: Request) -> Result<Vec<Published>, Problem> {
+pub(crate) async fn publish(app: &App, request: Request) -> Result<Published, Problem> {
     let mut stream = LineStream::new(app, request.into_body());
     match stream.publish_all().await {
         Ok(()) => Ok(stream.published),
-        Err(problem) => {
-            let count = stream.published.iter().map(|range| range.count()).sum();
-            let last = stream.published.last().and_then(|range| range.last());
-            Err(problem.published(count, last))
-        }
+        Err(problem) => Err(problem.published(stream.published.count(), stream.published.last())),
     }
 }
 
@@ -48,7 +44,7 @@ struct LineStream<'a> {
     line: u64,
     batch: Vec<Record>,
     batch_bytes: usize,
-    published: Vec<Published>,
+    published: Published,
 }
 
 /// What the body has next.
@@ -71,7 +67,7 @@ impl<'a> LineStream<'a> {
             line: 0,
             batch: Vec::new(),
             batch_bytes: 0,
-            published: Vec::new(),
+            published: app.hub().nothing_published(),
         }
     }
 
@@ -171,11 +167,8 @@ impl<'a> LineStream<'a> {
         let published = self.app.hub().publish(std::mem::take(&mut self.batch)).await?;
         self.batch_bytes = 0;
         self.share.resize(self.rest.len())?;
-        match self.published.last().and_then(|last| last.joined(published)) {
-            Some(joined) => *self.published.last_mut().expect("it has a last") = joined,
-            None => self.published.push(published),
-        }
-        if self.published.len() > RANGES_MAX {
+        self.published.extend(published);
+        if self.published.run_count() > ID_RUNS_MAX {
             let detail = "Go on with the next line in another request: this one has been answered \
                           as much as it can be.";
             return Err(Problem::new(Kind::BodyTooLarge, detail));
@@ -193,7 +186,7 @@ const ESCAPED_BYTES_MAX: usize = 6;
 /// Bytes that the other fields of an event may need.
 const FIELDS_BYTES_MAX: usize = 512 << 10;
 /// Runs of consecutive ids that are remembered for the answer, which interleaved publishers make
-/// many of; 24 MB.
-const RANGES_MAX: usize = 1_000_000;
+/// many of; 16 MB.
+const ID_RUNS_MAX: usize = 1_000_000;
 /// About what an event of a batch takes besides its text.
 const RECORD_BYTES: usize = 128;

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     NotFound,
     MethodNotAllowed,
     NotAcceptable,
+    TopicFinished,
     EventTooLarge,
     BodyTooLarge,
     BodyTimeout,
@@ -72,6 +73,7 @@ impl Kind {
             Self::NotAcceptable => {
                 ("not-acceptable", "The hub has no answer of this media type", S::NOT_ACCEPTABLE)
             }
+            Self::TopicFinished => ("topic-finished", "A topic is finished", S::CONFLICT),
             Self::EventTooLarge => {
                 ("event-too-large", "An event is too large", S::PAYLOAD_TOO_LARGE)
             }
@@ -227,6 +229,13 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::EventTooLarge { bytes, event_bytes_max, .. } => {
                 event_too_large(bytes, event_bytes_max)
+            }
+            PublishError::Finished { topic } => {
+                let detail = format!(
+                    "Publish under another topic: {topic} has had its last event, and nothing of \
+                     this was published."
+                );
+                Self::new(Kind::TopicFinished, detail).field("topic")
             }
             PublishError::Log(reason) => Self::new(
                 Kind::LogUnavailable,

@@ -44,13 +44,13 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
             let body = body.await.map_err(Problem::closing)?;
             let (records, several) = from_json(&body, app.record_limits())?;
             let published = app.hub().publish(records).await?;
-            Ok(if several { ids(vec![published]) } else { id(published) })
+            Ok(if several { ids(published) } else { id(&published) })
         }
         "application/x-www-form-urlencoded" => {
             let body = whole(request.into_body(), body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
             let record = event_from_form(&body, app.record_limits())?;
-            Ok(id(app.hub().publish(vec![record]).await?))
+            Ok(id(&app.hub().publish(vec![record]).await?))
         }
         "application/x-ndjson" => {
             Ok(ids(ndjson::publish(app, request).await.map_err(Problem::closing)?))
@@ -137,14 +137,14 @@ fn body_too_large(body_bytes_max: usize) -> Problem {
     Problem::new(Kind::BodyTooLarge, detail)
 }
 
-fn id(published: Published) -> Response {
+fn id(published: &Published) -> Response {
     let id = published.ids().next().map(|id| id.to_string()).unwrap_or_default();
     json(format!(r#"{{"id":"{id}"}}"#).into())
 }
 
 /// Writes the ids out as the client reads them: there may be millions.
-fn ids(ranges: Vec<Published>) -> Response {
-    let ids = ranges.into_iter().flat_map(Published::ids).peekable();
+fn ids(published: Published) -> Response {
+    let ids = published.into_ids().peekable();
     json(Body::new(IdsBody { ids, state: IdsState::Head }))
 }
 

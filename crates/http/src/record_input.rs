@@ -158,6 +158,8 @@ impl Draft {
             private: self.private.unwrap_or(false),
             data: self.data.unwrap_or_default().into(),
             retry_ms: self.retry_ms,
+            key: None,
+            is_final: false,
         })
     }
 }

@@ -54,8 +54,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
     match (app.hub().subscribe(interest, options), form) {
         (Ok(subscription), Form::EventStream) => Ok(stream(app, subscription)),
         (Ok(subscription), Form::Json) => Ok(poll::answer(subscription).await),
-        (Err(_), Form::EventStream) => Ok(turned_away(app)),
-        (Err(error), Form::Json) => Err(refused(app, error)),
+        (Err(error), form) => refused(app, error, form),
     }
 }
 
@@ -201,21 +200,27 @@ pub(crate) fn turned_away(app: &App) -> Response {
     response
 }
 
-fn refused(app: &App, error: SubscribeError) -> Problem {
-    let seconds = app.hub().options().raised_retry(fastrand::f64()).as_secs().max(1);
-    let problem = match error {
-        SubscribeError::TooManyConnections { connections_max } => {
+fn refused(app: &App, error: SubscribeError, form: Form) -> Result<Response, Problem> {
+    let problem = match (error, form) {
+        // Browsers do not come back after this.
+        (SubscribeError::Finished, _) => return Ok(StatusCode::NO_CONTENT.into_response()),
+        (
+            SubscribeError::TooManyConnections { .. } | SubscribeError::ShuttingDown,
+            Form::EventStream,
+        ) => return Ok(turned_away(app)),
+        (SubscribeError::TooManyConnections { connections_max }, Form::Json) => {
             let detail = format!(
                 "Come back after the time in Retry-After; {connections_max} subscriptions are open, \
                  which max_connections allows."
             );
             Problem::new(Kind::TooManyConnections, detail)
         }
-        SubscribeError::ShuttingDown => {
+        (SubscribeError::ShuttingDown, Form::Json) => {
             Problem::new(Kind::ShuttingDown, "Come back after the time in Retry-After.")
         }
     };
-    problem.retry_after(seconds)
+    let retry = app.hub().options().raised_retry(fastrand::f64());
+    Err(problem.retry_after(retry.as_secs().max(1)))
 }
 
 /// A response with the headers of every event stream.

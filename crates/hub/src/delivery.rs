@@ -1,7 +1,7 @@
 //! What travels from the log to a connection: events and notices, encoded once.
 
 use bytes::Bytes;
-use tidings_core::{Entry, Epoch, EventType, Notice, Position};
+use tidings_core::{Entry, Epoch, EventType, Notice, Position, Topic};
 use tidings_log::Body;
 use tidings_sse::{EventFields, Frame, encode_retry};
 
@@ -31,6 +31,7 @@ pub(crate) fn encode(epoch: Epoch, entry: &Entry<Body>, published_micros: u64) -
         topics: entry.topics.clone(),
         event_type: entry.event_type.clone(),
         private: entry.private,
+        is_final: entry.is_final,
         payload: Delivery { frame, published_micros },
     }
 }
@@ -52,6 +53,10 @@ pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Byt
         }
         Notice::Shutdown { retry_ms } => {
             ("tidings.shutdown", Some(*retry_ms), format!(r#"{{"retryMs":{retry_ms}}}"#))
+        }
+        Notice::Finished { topics } => {
+            let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+            ("tidings.finished", None, serde_json::json!({ "topics": topics }).to_string())
         }
     };
     let mut out = Vec::new();
@@ -94,6 +99,12 @@ mod tests {
             &Notice::Shutdown { retry_ms: 2_500 },
             true,
             "event: tidings.shutdown\nretry: 2500\ndata: {\"retryMs\":2500}\n\n",
+        );
+        let topics = ["jobs/1", "jobs/\"2\""].map(|topic| Topic::parse(topic).unwrap()).into();
+        check(
+            &Notice::Finished { topics },
+            true,
+            "event: tidings.finished\ndata: {\"topics\":[\"jobs/1\",\"jobs/\\\"2\\\"\"]}\n\n",
         );
     }
 

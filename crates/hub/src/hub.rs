@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
-use tidings_core::{Bounds, Epoch, Gap, Interest, Position, Start, StreamOptions, resume_after};
-use tidings_log::{AppendError, EventLog, ReadLimit, Record};
+use tidings_core::{
+    Bounds, Epoch, Gap, Interest, Position, Start, StreamOptions, Topic, resume_after,
+};
+use tidings_log::{AppendError, EventLog, Offsets, ReadLimit, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::journal::{Journal, PUBLISHES_MAX, Publish};
+use crate::journal::{Journal, PUBLISHES_MAX, Publish, Work};
 use crate::mailbox::{Command, Mailbox, Subscribe};
 use crate::meter::{Figures, Meter};
 use crate::outlet::{Abort, Backlog};
@@ -28,36 +30,55 @@ pub struct Hub {
     shared: Arc<Shared>,
 }
 
-/// The ids that a publish was given: consecutive, in the order of the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The ids that a publish was given, in the order of the records.
+///
+/// They follow each other without a hole, except where a record was not published again because
+/// its key had been: then its id is the first one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     epoch: Epoch,
-    first: u64,
-    count: u64,
+    offsets: Offsets,
 }
 
 impl Published {
     /// The ids, one for each record.
-    pub fn ids(self) -> impl Iterator<Item = Position> + Send {
-        let offsets = self.first..self.first + self.count;
-        offsets.map(move |offset| Position { epoch: self.epoch, offset })
+    pub fn ids(&self) -> impl Iterator<Item = Position> + Send {
+        let epoch = self.epoch;
+        let offsets = self.offsets.runs().iter().cloned().flatten();
+        offsets.map(move |offset| Position { epoch, offset })
+    }
+
+    /// The ids, one for each record, to be kept apart from this.
+    pub fn into_ids(self) -> impl Iterator<Item = Position> + Send {
+        let epoch = self.epoch;
+        let offsets = self.offsets.runs().to_vec().into_iter().flatten();
+        offsets.map(move |offset| Position { epoch, offset })
     }
 
     /// The last of the ids.
-    pub fn last(self) -> Option<Position> {
-        let offset = (self.first + self.count).checked_sub(1).filter(|_| self.count > 0)?;
+    pub fn last(&self) -> Option<Position> {
+        let offset = self.offsets.runs().last()?.end.checked_sub(1)?;
         Some(Position { epoch: self.epoch, offset })
     }
 
-    /// The ids of both, if `next` follows on this without a hole.
-    pub fn joined(self, next: Self) -> Option<Self> {
-        let follows = self.epoch == next.epoch && self.first + self.count == next.first;
-        follows.then_some(Self { count: self.count + next.count, ..self })
+    /// Adds the ids of what was published after this to the same hub.
+    pub fn extend(&mut self, next: Self) {
+        self.offsets.extend(next.offsets);
     }
 
     /// How many there are.
-    pub fn count(self) -> u64 {
-        self.count
+    pub fn count(&self) -> u64 {
+        self.offsets.count()
+    }
+
+    /// How many of them were given before, for the same key.
+    pub fn repeated(&self) -> u64 {
+        self.offsets.repeated()
+    }
+
+    /// As how many runs without a hole they are held, which is what they cost.
+    pub fn run_count(&self) -> usize {
+        self.offsets.runs().len()
     }
 }
 
@@ -103,12 +124,24 @@ pub enum PublishError {
         /// The limit.
         event_bytes_max: usize,
     },
+    /// A topic of one of the events has had its last event; publish under another one.
+    #[error("the topic {topic} is finished")]
+    Finished {
+        /// The topic.
+        topic: Topic,
+    },
     /// The log cannot be written now; try again later.
     #[error(transparent)]
     Log(#[from] AppendError),
     /// The hub is shutting down; publish to another one, or try again later.
     #[error("the hub is shutting down")]
     ShuttingDown,
+}
+
+impl From<Refusal> for PublishError {
+    fn from(Refusal::Finished { topic, offset: _ }: Refusal) -> Self {
+        Self::Finished { topic }
+    }
 }
 
 impl Hub {
@@ -123,12 +156,7 @@ impl Hub {
         let failed = Arc::new(AtomicBool::new(false));
         let meter = Arc::new(Meter::new());
         let tail = Arc::new(Tail::new(log.bounds().next, &options.limits));
-        let read_limit = ReadLimit {
-            events_max: READ_EVENTS_MAX,
-            bytes_max: options.limits.backlog_bytes_max,
-            candidates_max: READ_CANDIDATES_MAX,
-            comparisons_max: READ_COMPARISONS_MAX,
-        };
+        let read_limit = options.limits.read_limit();
         let (questions, asked) = std_mpsc::channel();
         let reader_log = Arc::clone(&log);
         spawn("tidings-reader", &failed, move || {
@@ -150,15 +178,16 @@ impl Hub {
             spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
             shards.mailboxes.push(mailbox);
         }
-        let (publishes, received) = mpsc::channel(PUBLISHES_MAX);
+        let (queue, queued) = mpsc::channel(PUBLISHES_MAX);
         let journal = Journal {
             log: Arc::clone(&log),
             tail,
             meter: Arc::clone(&meter),
             mailboxes: shards.mailboxes.clone(),
+            is_failing: false,
         };
-        spawn("tidings-journal", &failed, move || journal.run(received))?;
-        let shared = Shared::new(options, clock, meter, log, publishes, shards, failed);
+        spawn("tidings-journal", &failed, move || journal.run(queued))?;
+        let shared = Shared::new(options, clock, meter, log, queue, shards, failed);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -177,17 +206,25 @@ impl Hub {
             return Err(PublishError::ShuttingDown);
         }
         let event_bytes_max = self.shared.options.limits.event_bytes_max;
-        let too_large = |(_, record): &(usize, &Record)| record.data.len() > event_bytes_max;
-        if let Some((place, record)) = records.iter().enumerate().find(too_large) {
+        let mut group_bytes = 0;
+        for (place, record) in records.iter().enumerate() {
             let bytes = record.data.len();
-            return Err(PublishError::EventTooLarge { place, bytes, event_bytes_max });
+            if bytes > event_bytes_max {
+                return Err(PublishError::EventTooLarge { place, bytes, event_bytes_max });
+            }
+            group_bytes += bytes;
         }
-        let count = records.len() as u64;
         let (reply, answer) = oneshot::channel();
-        let publish = Publish { records, at_micros: self.shared.clock.now_micros(), reply };
-        self.shared.publishes.send(publish).await.map_err(|_| PublishError::ShuttingDown)?;
-        let first = answer.await.map_err(|_| PublishError::ShuttingDown)??;
-        Ok(Published { epoch: self.shared.epoch(), first, count })
+        let at_micros = self.shared.clock.now_micros();
+        let publish = Work::Publish(Publish { records, bytes: group_bytes, at_micros, reply });
+        self.shared.journal.send(publish).await.map_err(|_| PublishError::ShuttingDown)?;
+        let offsets = answer.await.map_err(|_| PublishError::ShuttingDown)??;
+        Ok(Published { epoch: self.shared.epoch(), offsets })
+    }
+
+    /// The ids of nothing, to be extended by those of several publishes.
+    pub fn nothing_published(&self) -> Published {
+        Published { epoch: self.shared.epoch(), offsets: Offsets::default() }
     }
 
     /// Opens a subscription to what `interest` admits.
@@ -201,9 +238,13 @@ impl Hub {
         options: SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
-        shared.admit_connection()?;
         let resumes = matches!(options.begin, Begin::After(_));
-        let (start, gap) = resolve(options.begin, shared.epoch(), shared.log.bounds());
+        let bounds = shared.log.bounds();
+        let (start, gap) = resolve(options.begin, shared.epoch(), bounds);
+        if gap.is_none() && self.is_over(&interest, start, bounds) {
+            return Err(SubscribeError::Finished);
+        }
+        shared.admit_connection()?;
         let backlog =
             Arc::new(Backlog::new(shared.options.limits.backlog_bytes_max, options.abort));
         let poll_deadline = options.poll.map(|wait| shared.clock.now() + wait.as_millis() as u64);
@@ -226,8 +267,9 @@ impl Hub {
     }
 
     /// Refuses new subscriptions and publishes, and ends all subscriptions, spread over `drain`, each
-    /// told to come back after a time of its own. Returns once all have ended, or `drain` and a second later. What was
-    /// published stays published.
+    /// told to come back after a time of its own; then closes the log. Returns once all have ended, or
+    /// `drain` and a second later, and what was published is settled. What was published stays
+    /// published.
     pub async fn shutdown(&self, drain: Duration) {
         let shared = &self.shared;
         shared.begin_draining();
@@ -238,6 +280,11 @@ impl Hub {
         }
         let all_ended = shared.all_connections_ended();
         let _ = tokio::time::timeout(drain + Duration::from_secs(1), all_ended).await;
+        let (done, closed) = oneshot::channel();
+        // If the journal has ended there is nothing to wait for; else it never answers but by
+        // dropping its end.
+        let _ = shared.journal.send(Work::Close(done)).await;
+        let _ = closed.await;
     }
 
     /// Whether [`shutdown`](Self::shutdown) has begun.
@@ -248,6 +295,11 @@ impl Hub {
     /// Whether a thread of the hub has failed, which only a restart mends.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::SeqCst)
+    }
+
+    /// Why nothing can be published now, as far as the log knows; `None` if it can be written.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.log.failure()
     }
 
     /// What the hub has counted so far.
@@ -268,6 +320,36 @@ impl Hub {
     /// What can be read from its log.
     pub fn bounds(&self) -> Bounds {
         self.shared.log.bounds()
+    }
+
+    /// Whether all topics of an interest are finished and nothing that is kept of them is left
+    /// from `start` on.
+    fn is_over(&self, interest: &Interest, start: Start, bounds: Bounds) -> bool {
+        let log = &self.shared.log;
+        let ends = interest.exact_topics().map(|topics| topics.map(|topic| log.finished(topic)));
+        let end = ends.and_then(|mut ends| ends.try_fold(0, |end, it| Some(it?.max(end))));
+        let Some(end) = end.filter(|&end| end > 0) else { return false };
+        let mut from = match start {
+            Start::At(offset) => offset,
+            Start::After(offset) => offset + 1,
+            Start::Last(0) => bounds.next,
+            Start::Last(_) => bounds.oldest,
+        };
+        // Who resumes is told of what a retention rule has dropped, also if that is all there was.
+        if matches!(start, Start::After(_)) && log.dropped(interest, from).is_some() {
+            return false;
+        }
+        let limit = ReadLimit { events_max: 1, ..self.shared.options.limits.read_limit() };
+        for _ in 0..OVER_STEPS_MAX {
+            if from > end {
+                return true;
+            }
+            match log.read(from, end + 1, interest, limit) {
+                Ok(step) if step.entries.is_empty() => from = step.next,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        false
     }
 }
 
@@ -302,9 +384,6 @@ fn spawn(
     std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map(drop)
 }
 
-/// Events in one step of catching up.
-const READ_EVENTS_MAX: usize = 256;
-/// Events looked at in one step of catching up, and comparisons of a topic with a selector after
-/// which it ends: live delivery and publishing never wait for more than a few milliseconds.
-const READ_CANDIDATES_MAX: usize = 4_096;
-const READ_COMPARISONS_MAX: usize = 8_192;
+/// Steps of reading to find out that a finished topic has nothing left for someone who filters by
+/// type; if that is not enough, a stream is opened and ends by itself.
+const OVER_STEPS_MAX: usize = 4;

@@ -7,21 +7,30 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidings_log::{AppendError, EventLog, Record};
+use tidings_log::{Appended, EventLog, Offsets, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::unix_now;
 use crate::delivery::encode;
+use crate::hub::PublishError;
 use crate::mailbox::Mailbox;
 use crate::meter::Meter;
 use crate::tail::Tail;
 
+/// What the journal can be told.
+pub(crate) enum Work {
+    Publish(Publish),
+    /// Nothing more is to come: what waits is appended, the log is closed, and this is dropped.
+    Close(oneshot::Sender<()>),
+}
+
 /// One call to publish: appended as a whole or not at all.
 pub(crate) struct Publish {
     pub(crate) records: Vec<Record>,
+    /// Bytes of their data.
+    pub(crate) bytes: usize,
     pub(crate) at_micros: u64,
-    /// Receives the first offset.
-    pub(crate) reply: oneshot::Sender<Result<u64, AppendError>>,
+    pub(crate) reply: oneshot::Sender<Result<Offsets, PublishError>>,
 }
 
 pub(crate) struct Journal {
@@ -29,61 +38,128 @@ pub(crate) struct Journal {
     pub(crate) tail: Arc<Tail>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    /// The last append failed, and it was said why.
+    pub(crate) is_failing: bool,
+}
+
+/// Publishes that are appended together.
+#[derive(Default)]
+struct Group {
+    publishes: Vec<Vec<Record>>,
+    waiting: Vec<Waiting>,
+    events: usize,
+    bytes: usize,
+}
+
+/// A publisher that waits for its answer.
+struct Waiting {
+    events: u64,
+    at_micros: u64,
+    reply: oneshot::Sender<Result<Offsets, PublishError>>,
+}
+
+impl Group {
+    fn add(&mut self, publish: Publish) {
+        let Publish { records, bytes, at_micros, reply } = publish;
+        self.events += records.len();
+        self.bytes += bytes;
+        self.waiting.push(Waiting { events: records.len() as u64, at_micros, reply });
+        self.publishes.push(records);
+    }
+
+    fn is_full(&self) -> bool {
+        self.events >= GROUP_EVENTS_MAX || self.bytes >= GROUP_BYTES_MAX
+    }
 }
 
 impl Journal {
     /// Works until nobody can publish any more.
-    pub(crate) fn run(self, mut publishes: mpsc::Receiver<Publish>) {
-        let mut group = Vec::new();
-        while let Some(first) = publishes.blocking_recv() {
-            let mut events = first.records.len();
-            group.push(first);
-            while events < GROUP_EVENTS_MAX {
-                let Ok(next) = publishes.try_recv() else { break };
-                events += next.records.len();
-                group.push(next);
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        let mut closing = Vec::new();
+        while let Some(first) = queue.blocking_recv() {
+            let mut group = Group::default();
+            let mut next = Some(first);
+            while let Some(work) = next.take() {
+                match work {
+                    Work::Publish(publish) => group.add(publish),
+                    Work::Close(done) => {
+                        queue.close();
+                        closing.push(done);
+                    }
+                }
+                next = if group.is_full() { None } else { queue.try_recv().ok() };
             }
-            self.append(&mut group);
+            if !group.publishes.is_empty() {
+                self.append(group);
+            }
+        }
+        if !closing.is_empty() {
+            self.log.close();
         }
     }
 
-    fn append(&self, group: &mut Vec<Publish>) {
-        let mut records = Vec::new();
-        let mut published_at = Vec::new();
-        let mut replies = Vec::with_capacity(group.len());
-        for publish in group.drain(..) {
-            replies.push((records.len() as u64, publish.reply));
-            published_at.resize(records.len() + publish.records.len(), publish.at_micros);
-            records.extend(publish.records);
-        }
-        let event_count = records.len() as u64;
-        let byte_count: usize = records.iter().map(|record| record.data.len()).sum();
-        let outcome = self.log.append(records, unix_now()).map(|entries| {
-            let epoch = self.log.epoch();
-            let first = entries.first().map_or(0, |entry| entry.offset);
-            let encoded = entries.iter().zip(published_at);
-            self.tail.push(encoded.map(|(entry, at)| Arc::new(encode(epoch, entry, at))).collect());
-            first
-        });
-        match &outcome {
-            Ok(_) => {
-                self.meter.published.fetch_add(event_count, Relaxed);
-                self.meter.published_bytes.fetch_add(byte_count as u64, Relaxed);
-                self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
+    fn append(&mut self, group: Group) {
+        let Group { publishes, waiting, events, .. } = group;
+        let outcomes = match self.log.append(publishes, unix_now()) {
+            Ok(appended) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("the log can be written again");
+                }
+                self.deliver(appended, &waiting)
             }
             Err(error) => {
-                self.meter.publish_failed.fetch_add(event_count, Relaxed);
-                tracing::error!(%error, "events were refused");
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(%error, "events are refused until the log can be written");
+                }
+                self.meter.publish_failed.fetch_add(events as u64, Relaxed);
+                waiting.iter().map(|_| Err(error.clone().into())).collect()
+            }
+        };
+        for (waiting, outcome) in waiting.into_iter().zip(outcomes) {
+            // A publisher that has gone away does not undo what it published.
+            let _ = waiting.reply.send(outcome);
+        }
+    }
+
+    /// Hands what was appended to the shards, counts, and says what each publisher is told.
+    fn deliver(
+        &self,
+        appended: Appended,
+        waiting: &[Waiting],
+    ) -> Vec<Result<Offsets, PublishError>> {
+        let Appended { entries, outcomes } = appended;
+        let (mut repeated, mut refused) = (0, 0);
+        // The new events of a publish follow each other, in the order of the publishes.
+        let mut published_at = Vec::with_capacity(entries.len());
+        for (waiting, outcome) in waiting.iter().zip(&outcomes) {
+            match outcome {
+                Ok(offsets) => {
+                    repeated += offsets.repeated();
+                    let appended = (offsets.count() - offsets.repeated()) as usize;
+                    published_at.resize(published_at.len() + appended, waiting.at_micros);
+                }
+                Err(Refusal::Finished { .. }) => refused += waiting.events,
             }
         }
-        for (place, reply) in replies {
-            // A publisher that has gone away does not undo what it published.
-            let _ = reply.send(outcome.clone().map(|first| first + place));
+        if !entries.is_empty() {
+            let epoch = self.log.epoch();
+            let encoded = entries.iter().zip(published_at);
+            self.tail.push(encoded.map(|(entry, at)| Arc::new(encode(epoch, entry, at))).collect());
+            self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
         }
+        let bytes: usize = entries.iter().map(|entry| entry.payload.data.len()).sum();
+        self.meter.published.fetch_add(entries.len() as u64, Relaxed);
+        self.meter.published_bytes.fetch_add(bytes as u64, Relaxed);
+        self.meter.repeated.fetch_add(repeated, Relaxed);
+        self.meter.refused.fetch_add(refused, Relaxed);
+        outcomes.into_iter().map(|outcome| outcome.map_err(PublishError::from)).collect()
     }
 }
 
-/// Bounds how much is appended at once.
+/// Bounds how much is appended at once: together with [`GROUP_BYTES_MAX`] for some milliseconds of
+/// work, after which the publishers of the group are answered.
 const GROUP_EVENTS_MAX: usize = 4_096;
+/// Bytes of data after which a group ends; the last publish may go over it.
+const GROUP_BYTES_MAX: usize = 8 << 20;
 /// How many calls may wait for the journal; further publishers wait for those.
 pub(crate) const PUBLISHES_MAX: usize = 1_024;

@@ -17,14 +17,7 @@
 //! let orders = Interest::new(vec![Selector::parse("orders/{id}")?], vec![], Rights::everything());
 //! let mut subscription = hub.subscribe(orders, Default::default())?;
 //!
-//! hub.publish(vec![Record {
-//!     topics: [Topic::parse("orders/42")?].into(),
-//!     event_type: None,
-//!     private: false,
-//!     data: "shipped".into(),
-//!     retry_ms: None,
-//! }])
-//! .await?;
+//! hub.publish(vec![Record::new([Topic::parse("orders/42")?], "shipped")]).await?;
 //!
 //! let Some(Delivered::Event(event)) = subscription.next().await else { unreachable!() };
 //! assert_eq!(event.data, "shipped");
@@ -58,7 +51,10 @@ pub use tidings_core::{
     Bounds, Epoch, EventType, EventTypeError, GapReason, Interest, Position, PositionError, Rights,
     Selector, SelectorError, Topic, TopicError,
 };
-pub use tidings_log::{AppendError, EventLog, MemoryLog, MemoryLogOptions, Record};
+pub use tidings_log::{
+    AppendError, EventLog, Key, KeyError, KeyWindow, MemoryLog, MemoryLogOptions, Record,
+    Retention, RetentionRule,
+};
 
 /// Makes an epoch that no log had before: 50 bits from the operating system's randomness.
 ///

@@ -78,7 +78,8 @@ fn read(
         Ok(step) => {
             let encoded = |entry| Arc::new(encode(log.epoch(), entry, 0));
             let entries = step.entries.iter().map(|entry| encoded(entry)).collect();
-            ReadOutcome::Entries { entries, next: step.next }
+            let dropped = log.dropped(interest, from);
+            ReadOutcome::Entries { entries, next: step.next, dropped }
         }
         Err(ReadError::Trimmed { oldest }) => ReadOutcome::Trimmed { oldest },
         Err(ReadError::Unavailable(reason)) => {

@@ -16,11 +16,14 @@ pub enum EndReason {
     WriteTimeout,
     /// The hub shut down.
     Shutdown,
+    /// All its topics are finished, and it has received what is kept of them.
+    Finished,
 }
 
 impl EndReason {
     /// All of them, in the order of [`Figures::ended`].
-    pub const ALL: [Self; 4] = [Self::Client, Self::Poll, Self::WriteTimeout, Self::Shutdown];
+    pub const ALL: [Self; 5] =
+        [Self::Client, Self::Poll, Self::WriteTimeout, Self::Shutdown, Self::Finished];
 
     /// The word for it in metrics.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +32,7 @@ impl EndReason {
             Self::Poll => "poll",
             Self::WriteTimeout => "write_timeout",
             Self::Shutdown => "shutdown",
+            Self::Finished => "finished",
         }
     }
 }
@@ -91,6 +95,8 @@ pub(crate) struct Meter {
     pub(crate) published: AtomicU64,
     pub(crate) published_bytes: AtomicU64,
     pub(crate) publish_failed: AtomicU64,
+    pub(crate) repeated: AtomicU64,
+    pub(crate) refused: AtomicU64,
     pub(crate) delivered: AtomicU64,
     pub(crate) delivered_bytes: AtomicU64,
     pub(crate) replayed: AtomicU64,
@@ -112,6 +118,8 @@ impl Meter {
             published: zero(),
             published_bytes: zero(),
             publish_failed: zero(),
+            repeated: zero(),
+            refused: zero(),
             delivered: zero(),
             delivered_bytes: zero(),
             replayed: zero(),
@@ -129,7 +137,7 @@ impl Meter {
         match notice {
             Notice::Gap(gap) => self.gaps[gap_place(gap.reason)].fetch_add(1, Relaxed),
             Notice::Lagged { .. } => self.lagged.fetch_add(1, Relaxed),
-            Notice::Shutdown { .. } => 0,
+            Notice::Shutdown { .. } | Notice::Finished { .. } => 0,
         };
     }
 
@@ -148,6 +156,8 @@ impl Meter {
             published: self.published.load(Relaxed),
             published_bytes: self.published_bytes.load(Relaxed),
             publish_failed: self.publish_failed.load(Relaxed),
+            repeated: self.repeated.load(Relaxed),
+            refused: self.refused.load(Relaxed),
             delivered: self.delivered.load(Relaxed),
             delivered_bytes: self.delivered_bytes.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
@@ -177,6 +187,10 @@ pub struct Figures {
     pub published_bytes: u64,
     /// Events that could not be appended to the log.
     pub publish_failed: u64,
+    /// Events whose key had been published before: answered again, and not published again.
+    pub repeated: u64,
+    /// Events refused because a topic of their publish is finished.
+    pub refused: u64,
     /// Events delivered, replayed ones included.
     pub delivered: u64,
     /// Bytes handed to connections as an event stream: without its first lines, HTTP and framing.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidings_log::ReadLimit;
+
 /// How a hub behaves, and how much it takes on.
 ///
 /// Every limit has a policy: what is over it is refused with an error that names it, or let go of
@@ -68,6 +70,18 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What one step of catching up may cost: it fills a backlog once.
+    pub(crate) fn read_limit(&self) -> ReadLimit {
+        ReadLimit {
+            events_max: READ_EVENTS_MAX,
+            bytes_max: self.backlog_bytes_max,
+            candidates_max: READ_CANDIDATES_MAX,
+            comparisons_max: READ_COMPARISONS_MAX,
+        }
+    }
+}
+
 impl HubOptions {
     /// A reconnection time for clients that are sent away: five to fifteen times the usual one,
     /// spread so that they do not return together. `jitter` lies in `0.0..1.0`.
@@ -75,3 +89,10 @@ impl HubOptions {
         self.retry.mul_f64(5.0 + 10.0 * jitter)
     }
 }
+
+/// Events in one step of catching up.
+const READ_EVENTS_MAX: usize = 256;
+/// Events looked at in one step of catching up, and comparisons of a topic with a selector after
+/// which it ends: live delivery and publishing never wait for more than a few milliseconds.
+const READ_CANDIDATES_MAX: usize = 4_096;
+const READ_COMPARISONS_MAX: usize = 8_192;

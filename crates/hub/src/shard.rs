@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use slotmap::SecondaryMap;
 use tidings_core::{
     CloseReason, Effect, HubState, Interest, Notice, Position, ReadOutcome, StateOptions,
-    SubscriberKey,
+    SubscriberKey, Topic,
 };
 use tidings_log::{EventLog, ReadLimit, ReadStep};
 
@@ -94,7 +94,10 @@ impl Shard {
             match self.around.tail.from(self.state.head(), ROUND_EVENTS_MAX) {
                 Ok(entries) => self.state.handle_appended(&entries),
                 // More was published since the last round than the tail holds.
-                Err(_) => self.state.handle_skipped(self.around.tail.next()),
+                Err(_) => {
+                    let (next, log) = (self.around.tail.next(), &self.around.log);
+                    self.state.handle_skipped(next, |topic| log.finished(topic));
+                }
             }
             self.perform_effects();
         }
@@ -121,7 +124,8 @@ impl Shard {
     fn subscribe(&mut self, subscribe: Subscribe) {
         let Subscribe { interest, start, gap, stream, backlog } = subscribe;
         let now = self.around.clock.now();
-        let key = self.state.subscribe(interest, start, gap, stream, now);
+        let finished = self.finished_topics(&interest);
+        let key = self.state.subscribe(interest, &finished, start, gap, stream, now);
         if Backlog::attach(&backlog, key) {
             let (outlet, presence) = (Box::new(backlog), Arc::new(()));
             let connection = Connection { outlet, control: stream.control, presence };
@@ -129,6 +133,11 @@ impl Shard {
         } else {
             self.state.unsubscribe(key);
         }
+    }
+
+    fn finished_topics(&self, interest: &Interest) -> Vec<(Topic, u64)> {
+        let topics = interest.exact_topics().into_iter().flatten();
+        topics.filter_map(|it| Some((it.clone(), self.around.log.finished(it)?))).collect()
     }
 
     fn perform_effects(&mut self) {
@@ -173,7 +182,8 @@ impl Shard {
     fn read(&mut self, key: SubscriberKey, interest: Arc<Interest>, from: u64, until: u64) {
         match self.around.tail.read(from, until, &interest, self.around.read_limit) {
             Ok(ReadStep { entries, next }) => {
-                let outcome = ReadOutcome::Entries { entries, next };
+                let dropped = self.around.log.dropped(&interest, from);
+                let outcome = ReadOutcome::Entries { entries, next, dropped };
                 self.state.handle_read(key, outcome, self.around.clock.now());
             }
             Err(_) => self.ask(key, interest, Wish::Read { from, until }),
@@ -208,6 +218,7 @@ impl Shard {
             CloseReason::PollDone | CloseReason::PollElapsed => EndReason::Poll,
             CloseReason::WriteTimeout => EndReason::WriteTimeout,
             CloseReason::Shutdown => EndReason::Shutdown,
+            CloseReason::Finished => EndReason::Finished,
         };
         let settled = Position { epoch: self.around.log.epoch(), offset: cursor.saturating_sub(1) };
         connection.outlet.close(End { reason, settled });

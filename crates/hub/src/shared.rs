@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::HubOptions;
 use crate::clock::Clock;
-use crate::journal::Publish;
+use crate::journal::Work;
 use crate::mailbox::{Command, Mailbox};
 use crate::meter::Meter;
 
@@ -20,7 +20,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) meter: Arc<Meter>,
     pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) publishes: mpsc::Sender<Publish>,
+    pub(crate) journal: mpsc::Sender<Work>,
     pub(crate) shards: Shards,
     /// A thread has failed.
     pub(crate) failed: Arc<AtomicBool>,
@@ -45,6 +45,10 @@ pub enum SubscribeError {
         /// The limit.
         connections_max: usize,
     },
+    /// All topics asked for are finished, and nothing is left of them to deliver: there is no
+    /// reason to come back.
+    #[error("the topics are finished")]
+    Finished,
     /// The hub is shutting down; go elsewhere or come back.
     #[error("the hub is shutting down")]
     ShuttingDown,
@@ -56,7 +60,7 @@ impl Shared {
         clock: Clock,
         meter: Arc<Meter>,
         log: Arc<dyn EventLog>,
-        publishes: mpsc::Sender<Publish>,
+        journal: mpsc::Sender<Work>,
         shards: Shards,
         failed: Arc<AtomicBool>,
     ) -> Self {
@@ -65,7 +69,7 @@ impl Shared {
             clock,
             meter,
             log,
-            publishes,
+            journal,
             shards,
             failed,
             next_shard: AtomicUsize::new(0),

@@ -28,6 +28,8 @@ pub struct Event {
     pub event_type: Option<String>,
     /// Its data; each CR, LF and CRLF of what was published is an LF here.
     pub data: String,
+    /// Whether it is the last event of its topics.
+    pub is_final: bool,
 }
 
 /// What a subscription yields.
@@ -35,8 +37,8 @@ pub struct Event {
 pub enum Delivered {
     /// An event of the log.
     Event(Event),
-    /// Something about this stream: `tidings.gap`, `tidings.lagged` or `tidings.shutdown`, and its
-    /// JSON.
+    /// Something about this stream: `tidings.gap`, `tidings.lagged`, `tidings.shutdown` or
+    /// `tidings.finished`, and its JSON.
     Control {
         /// Which.
         event_type: String,
@@ -228,6 +230,7 @@ fn event_of(epoch: Epoch, entry: &Encoded, data: String) -> Event {
         topics: entry.topics.clone(),
         event_type: entry.event_type.as_ref().map(ToString::to_string),
         data,
+        is_final: entry.is_final,
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tidings::{
     Begin, Delivered, Event, Hub, HubOptions, Interest, Limits, MemoryLog, MemoryLogOptions,
-    PublishError, Record, Rights, Selector, SubscribeError, SubscribeOptions, Subscription, Topic,
-    random_epoch,
+    PublishError, Record, Retention, Rights, Selector, SubscribeError, SubscribeOptions,
+    Subscription, Topic, random_epoch,
 };
 
 fn hub(options: HubOptions, log: MemoryLogOptions) -> Hub {
@@ -18,9 +18,13 @@ fn default_hub() -> Hub {
     hub(HubOptions::default(), MemoryLogOptions::default())
 }
 
+fn keeping(events_max: u64) -> MemoryLogOptions {
+    let ample = MemoryLogOptions::default();
+    MemoryLogOptions { retention: Retention { events_max, ..ample.retention }, ..ample }
+}
+
 fn record(topic: &str, data: &str) -> Record {
-    let topics = [Topic::parse(topic).unwrap()].into();
-    Record { topics, event_type: None, private: false, data: data.into(), retry_ms: None }
+    Record::new([Topic::parse(topic).unwrap()], data)
 }
 
 fn interest(selector: &str) -> Interest {
@@ -90,7 +94,7 @@ async fn the_last_events_come_first_even_if_they_are_beyond_the_tail() {
 
 #[tokio::test]
 async fn only_what_the_log_keeps_is_replayed_but_all_is_delivered_live() {
-    let log = MemoryLogOptions { events_max: 3, ..Default::default() };
+    let log = keeping(3);
     let hub = hub(HubOptions::default(), log);
     let mut live = subscribe(&hub, "a", Begin::Now);
     publish_numbers(&hub, "a", 0..9).await;
@@ -127,7 +131,7 @@ async fn catching_up_from_the_log_meets_live_without_gap_or_duplicate() {
 
 #[tokio::test]
 async fn what_is_gone_is_announced_before_anything_else() {
-    let log = MemoryLogOptions { events_max: 3, ..Default::default() };
+    let log = keeping(3);
     let hub = hub(HubOptions::default(), log);
     let first = hub.publish(vec![record("a", "0")]).await.unwrap().ids().next().unwrap();
     publish_numbers(&hub, "a", 1..9).await;
@@ -152,7 +156,7 @@ async fn what_is_gone_is_announced_before_anything_else() {
 
 #[tokio::test]
 async fn a_reader_that_falls_behind_what_is_kept_is_told_and_goes_on() {
-    let log = MemoryLogOptions { events_max: 10, ..Default::default() };
+    let log = keeping(10);
     let limits = Limits { backlog_bytes_max: 500, tail_events_max: 5, ..Limits::default() };
     let hub = hub(HubOptions { limits, ..Default::default() }, log);
     let mut slow = subscribe(&hub, "a", Begin::Now);

@@ -41,11 +41,8 @@ fn application(hub: Hub) -> Router {
 async fn ship(State(hub): State<Hub>, Path(id): Path<String>) -> Result<String, StatusCode> {
     let topic = Topic::parse(&format!("orders/{id}")).map_err(|_| StatusCode::BAD_REQUEST)?;
     let shipped = Record {
-        topics: [topic].into(),
         event_type: EventType::parse("order-update").ok(),
-        private: false,
-        data: r#"{"status":"shipped"}"#.into(),
-        retry_ms: None,
+        ..Record::new([topic], r#"{"status":"shipped"}"#)
     };
     let published = hub.publish(vec![shipped]).await;
     let published = published.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
