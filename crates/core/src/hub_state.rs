@@ -201,12 +201,13 @@ impl<P> HubState<P> {
             .collect();
         self.head = self.head.max(next);
         for (key, cursor) in settled {
-            if cursor >= self.head {
-                continue;
+            if cursor < self.head {
+                self.leave_live(key);
+                self.subscribers[key].cursor = cursor;
+                self.read(key);
+            } else if self.is_finished(key) {
+                self.finish(key);
             }
-            self.leave_live(key);
-            self.subscribers[key].cursor = cursor;
-            self.read(key);
         }
     }
 
@@ -342,21 +343,19 @@ impl<P> HubState<P> {
                 continue;
             };
             broadcast.remaining = Some(place);
-            let key = live[place];
+            let (key, next) = (live[place], broadcast.next);
             let subscriber = &mut self.subscribers[key];
-            let cursor = subscriber.cursor;
-            if cursor >= broadcast.next {
-                // It went live after this batch was appended, or has been visited.
-                continue;
-            }
-            let Some(batch) = broadcast.batch.clone() else {
-                subscriber.cursor = broadcast.next;
+            // It went live after this batch was appended, or has been visited.
+            let is_settled = subscriber.cursor >= next;
+            let Some(batch) = broadcast.batch.clone().filter(|_| !is_settled) else {
+                subscriber.cursor = subscriber.cursor.max(next);
                 if self.is_finished(key) {
                     self.finish(key);
                     return self.effects.pop_front();
                 }
                 continue;
             };
+            let cursor = subscriber.cursor;
             if cursor > batch.entries[0].offset {
                 // It began in the middle of the batch.
                 self.leave_live(key);
@@ -498,11 +497,12 @@ impl<P> HubState<P> {
         self.effects.push_back(Effect::Close { subscriber: key, reason, cursor });
     }
 
-    /// Whether nothing more is to come for a subscriber.
+    /// Whether nothing more is to come for a subscriber: its topics are finished, it is beyond the
+    /// last of their events, and so is the head, behind which all that is known holds at once.
     fn is_finished(&self, key: SubscriberKey) -> bool {
         let subscriber = &self.subscribers[key];
         let end = self.groups[subscriber.group].finished.end();
-        end.is_some_and(|offset| subscriber.cursor > offset)
+        end.is_some_and(|offset| offset < subscriber.cursor.min(self.head))
     }
 
     fn finish(&mut self, key: SubscriberKey) {
