@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::{root, run};
 
 /// Each benchmark, and whether it measures the program.
-const BENCHMARKS: [(&str, bool); 2] = [("codec", false), ("publish", true)];
+const BENCHMARKS: [(&str, bool); 3] = [("codec", false), ("log", false), ("publish", true)];
 
 /// Runs one benchmark with options of its own, or all of them.
 pub(crate) fn run(name: Option<&str>, options: &[&str]) -> Result<()> {
