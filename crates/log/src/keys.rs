@@ -9,6 +9,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use tidings_core::Topic;
+
 use crate::{Key, UnixMillis};
 
 /// How long keys are remembered, and how many.
@@ -56,6 +58,11 @@ impl HashSeed {
             Some(number) => KeyId { prefix: self.hash(NUMBERED, prefix), number },
             None => KeyId { prefix: self.hash(WHOLE, text), number: 0 },
         }
+    }
+
+    /// Where a topic stands in an index.
+    pub(crate) fn topic_hash(self, topic: &Topic) -> u64 {
+        self.hash(TOPIC, topic.as_str()) as u64
     }
 
     fn hash(self, kind: u8, text: &str) -> u128 {
@@ -161,16 +168,6 @@ impl Keys {
         }
     }
 
-    /// The runs that stand for an offset below `end`, which leave the log with their events.
-    pub(crate) fn below(&self, end: u64) -> impl Iterator<Item = KeyRun> {
-        self.runs.iter().filter(move |(_, run)| run.offset < end).map(|(&id, run)| KeyRun {
-            id,
-            offset: run.offset,
-            count: run.count,
-            at: run.at,
-        })
-    }
-
     fn forget_oldest(&mut self) {
         for _ in 0..self.oldest.len() {
             let Some((at, id)) = self.oldest.pop_front() else { return };
@@ -193,6 +190,7 @@ impl Keys {
 /// Keys that are held whole, and those that are held by what stands before their number.
 const WHOLE: u8 = 0;
 const NUMBERED: u8 = 1;
+const TOPIC: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -93,13 +93,10 @@ impl Ledger {
         self.finished.get(topic).copied()
     }
 
-    pub(crate) fn seed(&self) -> HashSeed {
-        self.seed
-    }
-
-    /// The remembered keys of events below `end`.
-    pub(crate) fn keys_below(&self, end: u64) -> Vec<KeyRun> {
-        self.keys.below(end).collect()
+    /// Those of some runs of keys that are remembered.
+    pub(crate) fn still_held(&self, runs: Vec<KeyRun>, now: UnixMillis) -> Vec<KeyRun> {
+        let is_held = |run: &KeyRun| self.keys.offset(run.id, now) == Some(run.offset);
+        runs.into_iter().filter(is_held).collect()
     }
 
     /// Forgets old keys, and last events that are not kept any more.

@@ -1,7 +1,7 @@
 //! The totally ordered log that publishing appends to and every subscriber reads.
 //!
 //! [`EventLog`] is what a log must do, [`conformance`] the suite that every log must pass, and
-//! [`MemoryLog`] the log that lives and dies with its process. [`Ring`] is the bounded run of
+//! [`MemoryLog`] the log that lives and dies with its process, [`DiskLog`] the one that outlives it. [`Ring`] is the bounded run of
 //! newest entries that the memory log and the tail of a hub are made of.
 //!
 //! A log knows events and positions. It does not know subscribers.
@@ -13,8 +13,10 @@ mod keys;
 mod ledger;
 mod ring;
 mod memory;
+pub mod disk;
 pub mod conformance;
 
+pub use disk::{DiskLog, DiskLogOptions, Durability};
 pub use event_log::{AppendError, EventLog, ReadError, ReadLimit, ReadStep, SeekStep};
 pub use keys::KeyWindow;
 pub use memory::{MemoryLog, MemoryLogOptions};

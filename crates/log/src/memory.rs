@@ -113,11 +113,16 @@ impl State {
 
     fn enforce_rules(&mut self, now: UnixMillis) {
         let ring = &self.ring;
-        let first_since = |since: UnixMillis| {
-            let is_older = |entry: &&Arc<Entry<Body>>| entry.payload.appended_at < since;
-            ring.iter().find(|entry| !is_older(entry)).map_or(ring.bounds().next, |it| it.offset)
-        };
-        self.ruled.enforce(now, first_since, |topic, from| ring.first_under(topic, from));
+        for (rule, since) in self.ruled.age_cuts(now) {
+            let first = ring.iter().find(|entry| entry.payload.appended_at >= since);
+            self.ruled.drop_aged(rule, first.map_or(ring.bounds().next, |entry| entry.offset));
+        }
+        for (topic, mut dropped, surplus) in self.ruled.take_overfull() {
+            for _ in 0..surplus {
+                dropped = ring.first_under(&topic, dropped + 1).unwrap_or(dropped);
+            }
+            self.ruled.drop_surplus(&topic, dropped, surplus);
+        }
         let ruled = &self.ruled;
         let gone: Vec<u64> = ring
             .iter()

@@ -152,30 +152,58 @@ impl RuledTopics {
         self.counted.get(topic).map_or(0, |counted| counted.dropped)
     }
 
-    /// Drops what is too much or too old. `first_since` gives the offset of the first event
-    /// appended at or after a time, `first_under` that of the first event of a topic from an offset on.
-    pub(crate) fn enforce(
-        &mut self,
-        now: UnixMillis,
-        first_since: impl Fn(UnixMillis) -> u64,
-        first_under: impl Fn(&Topic, u64) -> Option<u64>,
-    ) {
-        for (rule, aged) in self.rules.iter().zip(&mut self.aged) {
-            if let Some(age_max_ms) = rule.age_max_ms {
-                *aged = first_since(now.saturating_sub(age_max_ms)).max(*aged);
-            }
+    /// For each rule with a bound on age: its number and the time before which it drops.
+    pub(crate) fn age_cuts(&self, now: UnixMillis) -> Vec<(usize, UnixMillis)> {
+        let rules = self.rules.iter().enumerate();
+        let cut = |(rule, it): (usize, &RetentionRule)| {
+            it.age_max_ms.map(|age_max_ms| (rule, now.saturating_sub(age_max_ms)))
+        };
+        rules.filter_map(cut).collect()
+    }
+
+    /// Drops everything below an offset for being too old.
+    pub(crate) fn drop_aged(&mut self, rule: usize, below: u64) {
+        self.aged[rule] = self.aged[rule].max(below);
+    }
+
+    /// The topics that have too many events: the offset after which their kept events begin, and how
+    /// many are too many. Answer each with [`drop_surplus`](Self::drop_surplus).
+    pub(crate) fn take_overfull(&mut self) -> Vec<(Topic, u64, u64)> {
+        let overfull = std::mem::take(&mut self.overfull);
+        let surplus = |topic: Topic| {
+            let counted = self.counted.get(&topic)?;
+            let events_max = self.rules[counted.rule].events_max?;
+            Some((topic, counted.dropped, counted.kept.checked_sub(events_max)?))
+        };
+        overfull.into_iter().filter_map(surplus).collect()
+    }
+
+    /// Drops the oldest events of a topic, `events` of them, up to an offset.
+    pub(crate) fn drop_surplus(&mut self, topic: &Topic, up_to: u64, events: u64) {
+        let Some(counted) = self.counted.get_mut(topic) else { return };
+        counted.dropped = counted.dropped.max(up_to);
+        counted.kept = counted.kept.saturating_sub(events);
+        let surplus = &mut self.surplus[counted.rule];
+        *surplus = (*surplus).max(up_to);
+        let events_max = self.rules[counted.rule].events_max.unwrap_or(u64::MAX);
+        if counted.kept > events_max {
+            self.overfull.push(topic.clone());
         }
-        for topic in std::mem::take(&mut self.overfull) {
-            let Some(counted) = self.counted.get_mut(&topic) else { continue };
-            let events_max = self.rules[counted.rule].events_max.unwrap_or(u64::MAX);
-            while counted.kept > events_max {
-                let Some(offset) = first_under(&topic, counted.dropped + 1) else { break };
-                counted.dropped = offset;
-                counted.kept -= 1;
-            }
-            let surplus = &mut self.surplus[counted.rule];
-            *surplus = counted.dropped.max(*surplus);
-        }
+    }
+
+    /// Puts a topic back that could not be dealt with.
+    pub(crate) fn postpone(&mut self, topic: Topic) {
+        self.overfull.push(topic);
+    }
+
+    /// The topics that a rule counts, with what it has dropped, if that is at or above `base`.
+    pub(crate) fn surplus_since(&self, topic: &Topic, base: u64) -> Option<u64> {
+        Some(self.surplus_of(topic)).filter(|&dropped| dropped >= base)
+    }
+
+    /// Below which offset nothing of a topic is kept.
+    pub(crate) fn kept_from(&self, topic: &Topic) -> u64 {
+        self.dropped_of(topic) + 1
     }
 
     fn dropped_of(&self, topic: &Topic) -> u64 {

@@ -287,24 +287,13 @@ pub struct Candidates<P> {
 impl<P> Candidates<P> {
     /// Takes the interesting ones, in order, up to the limit.
     pub fn select(self, interest: &Interest, limit: ReadLimit) -> ReadStep<P> {
-        let mut entries = Vec::new();
-        let (mut bytes, mut comparisons) = (0, 0);
-        for Candidate { entry, bytes: entry_bytes } in self.held {
-            if comparisons > limit.comparisons_max {
-                return ReadStep { entries, next: entry.offset };
+        let mut selection = Selection::new(interest, limit);
+        for Candidate { entry, bytes } in self.held {
+            if let Err(next) = selection.offer(entry, bytes) {
+                return ReadStep { entries: selection.entries, next };
             }
-            comparisons += comparisons_of(interest, &entry);
-            if !admits(interest, &entry) {
-                continue;
-            }
-            bytes += entry_bytes;
-            let is_full = entries.len() == limit.events_max || bytes > limit.bytes_max;
-            if is_full && !entries.is_empty() {
-                return ReadStep { entries, next: entry.offset };
-            }
-            entries.push(entry);
         }
-        ReadStep { entries, next: self.end }
+        ReadStep { entries: selection.entries, next: self.end }
     }
 
     /// Takes the first `wanted` interesting ones of those that come newest first; `oldest` is the
@@ -334,16 +323,52 @@ impl<P> Candidates<P> {
     }
 }
 
+/// Takes interesting entries, one after the other, until a limit is reached.
+#[derive(Debug)]
+pub(crate) struct Selection<'a, P> {
+    interest: &'a Interest,
+    limit: ReadLimit,
+    pub(crate) entries: Vec<Arc<Entry<P>>>,
+    bytes: usize,
+    comparisons: usize,
+}
+
+impl<'a, P> Selection<'a, P> {
+    pub(crate) fn new(interest: &'a Interest, limit: ReadLimit) -> Self {
+        Self { interest, limit, entries: Vec::new(), bytes: 0, comparisons: 0 }
+    }
+
+    /// Takes the next entry if it interests; an error says that the limit is reached, and at which
+    /// offset to go on: its own.
+    pub(crate) fn offer(&mut self, entry: Arc<Entry<P>>, bytes: usize) -> Result<(), u64> {
+        if self.comparisons > self.limit.comparisons_max {
+            return Err(entry.offset);
+        }
+        self.comparisons += comparisons_of(self.interest, &entry);
+        if !admits(self.interest, &entry) {
+            return Ok(());
+        }
+        self.bytes += bytes;
+        let is_full =
+            self.entries.len() == self.limit.events_max || self.bytes > self.limit.bytes_max;
+        if is_full && !self.entries.is_empty() {
+            return Err(entry.offset);
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
 /// How much of `candidates_max` each of an interest's topics may use; at least one.
-fn share(candidates_max: usize, interest: &Interest) -> usize {
+pub(crate) fn share(candidates_max: usize, interest: &Interest) -> usize {
     (candidates_max / interest.selectors().len().max(1)).max(1)
 }
 
-fn comparisons_of<P>(interest: &Interest, entry: &Entry<P>) -> usize {
+pub(crate) fn comparisons_of<P>(interest: &Interest, entry: &Entry<P>) -> usize {
     interest.selectors().len() * entry.topics.len()
 }
 
-fn admits<P>(interest: &Interest, entry: &Entry<P>) -> bool {
+pub(crate) fn admits<P>(interest: &Interest, entry: &Entry<P>) -> bool {
     interest.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
 }
 
