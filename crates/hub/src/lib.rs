@@ -52,8 +52,8 @@ pub use tidings_core::{
     Selector, SelectorError, Topic, TopicError,
 };
 pub use tidings_log::{
-    AppendError, EventLog, Key, KeyError, KeyWindow, MemoryLog, MemoryLogOptions, Record,
-    Retention, RetentionRule,
+    AppendError, DiskLog, DiskLogOptions, Durability, EventLog, Key, KeyError, KeyWindow,
+    MemoryLog, MemoryLogOptions, Record, Retention, RetentionRule, disk,
 };
 
 /// Makes an epoch that no log had before: 50 bits from the operating system's randomness.
