@@ -2,17 +2,30 @@
 
 use std::time::Duration;
 
+use crate::failure::Failure;
+
 /// The time to wait after `failures` failed attempts in a row: what the hub asked for, and on top a
 /// random part of a span that doubles with each failure ("full jitter"). `jitter` is in `0.0..=1.0`.
-pub(super) fn next_delay(failures: u32, retry: Duration, jitter: f64) -> Duration {
+pub(crate) fn next_delay(failures: u32, retry: Duration, jitter: f64) -> Duration {
     let doublings = failures.min(DOUBLINGS_MAX);
     let span = retry.saturating_mul((1 << doublings) - 1).min(SPAN_MAX);
     retry + span.mul_f64(jitter.clamp(0.0, 1.0))
 }
 
 /// What a hub asks for, within reason: a hub that asks for nothing would be called in a loop.
-pub(super) fn clamp_retry(retry: Duration) -> Duration {
+pub(crate) fn clamp_retry(retry: Duration) -> Duration {
     retry.clamp(RETRY_MIN, RETRY_MAX)
+}
+
+/// A random number in `0.0..=1.0`.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] when the operating system has no random numbers.
+pub(crate) fn jitter() -> Result<f64, Failure> {
+    let random =
+        getrandom::u32().map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?;
+    Ok(f64::from(random) / f64::from(u32::MAX))
 }
 
 const RETRY_MIN: Duration = Duration::from_millis(100);

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -57,6 +57,8 @@ impl HubAddress {
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
+            // A connection that rests may be gone when it is used again.
+            .pool_max_idle_per_host(0)
             .redirect(Policy::none());
         if is_this_machine(&self.events_url) {
             builder = builder.no_proxy();
@@ -99,14 +101,71 @@ pub(crate) fn reason(error: &reqwest::Error) -> String {
     innermost.to_string()
 }
 
-/// What an answer that is not a success says: `title: detail` of the problem, or its status.
-pub(crate) async fn problem_of(mut response: Response) -> String {
-    let status = response.status();
-    let to = header(&response, LOCATION.as_str());
-    let kind = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
-    if let Some(to) = to.filter(|_| status.is_redirection()) {
-        return format!("the hub is at another place: use --url {}", without_events(&to));
+/// An answer that is not a success.
+pub(crate) struct Refusal {
+    /// For people: `title: detail` of the problem, or the status.
+    pub(crate) text: String,
+    /// A later attempt may succeed.
+    pub(crate) is_passing: bool,
+    /// How long to wait before it at least.
+    pub(crate) retry_after: Option<Duration>,
+    /// The line of the request that is wrong, from 1.
+    pub(crate) line: Option<u64>,
+    /// How many events of the request are published all the same, if the hub itself answered.
+    pub(crate) published: Option<u64>,
+}
+
+impl Refusal {
+    /// Reads the problem that `response` tells.
+    pub(crate) async fn read(mut response: Response) -> Self {
+        let status = response.status();
+        let retry_after = header(&response, RETRY_AFTER.as_str());
+        let mut refusal = Self {
+            text: format!("the answer was {status}, and not from a tidings hub; is the URL right?"),
+            is_passing: is_passing(status),
+            retry_after: retry_after.and_then(|it| it.parse().ok()).map(Duration::from_secs),
+            line: None,
+            published: None,
+        };
+        let to = header(&response, LOCATION.as_str());
+        if let Some(to) = to.filter(|_| status.is_redirection()) {
+            refusal.text =
+                format!("the hub is at another place: use --url {}", without_events(&to));
+            return refusal;
+        }
+        let kind = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+        if kind.starts_with("application/problem+json")
+            && let Ok(problem) = serde_json::from_slice(&read_start(&mut response).await)
+        {
+            refusal.take_problem(&problem);
+        }
+        refusal
     }
+
+    fn take_problem(&mut self, problem: &Value) {
+        let Some(title) = problem["title"].as_str() else { return };
+        self.text = match problem["detail"].as_str() {
+            Some(detail) => format!("{title}: {detail}"),
+            None => title.to_owned(),
+        };
+        self.line = problem["line"].as_u64();
+        let is_ours =
+            problem["type"].as_str().is_some_and(|kind| kind.starts_with(OWN_PROBLEM_TYPES));
+        self.published = problem["published"].as_u64().or(is_ours.then_some(0));
+    }
+}
+
+/// The statuses that a later attempt may turn into a success.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
+/// The body, or as much of it as a problem may have.
+async fn read_start(response: &mut Response) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
@@ -114,16 +173,7 @@ pub(crate) async fn problem_of(mut response: Response) -> String {
             break;
         }
     }
-    if kind.starts_with("application/problem+json")
-        && let Ok(problem) = serde_json::from_slice::<Value>(&body)
-        && let Some(title) = problem["title"].as_str()
-    {
-        return match problem["detail"].as_str() {
-            Some(detail) => format!("{title}: {detail}"),
-            None => title.to_owned(),
-        };
-    }
-    format!("the answer was {status}, and not from a tidings hub; is the URL right?")
+    body
 }
 
 /// The header `name` as text, if there is one.
@@ -184,6 +234,9 @@ fn is_this_machine(url: &Url) -> bool {
 
 /// Where a hub takes and gives events.
 const EVENTS_PATH: &str = "/events";
+
+/// What the types of the problems of a hub begin with.
+const OWN_PROBLEM_TYPES: &str = "urn:tidings:problem:";
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod backoff;
 mod commands;
 mod completions;
 mod config;

@@ -7,20 +7,19 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tidings::Selector;
 use tidings_sse::{Decoder, DecoderLimits, Item};
 use tokio::time::{sleep, timeout};
 
+use crate::backoff::{clamp_retry, jitter, next_delay};
 use crate::failure::Failure;
-use crate::hub_address::{HubAddress, header, problem_of, reason};
+use crate::hub_address::{HubAddress, Refusal, header, reason};
 use crate::options::{OptionRow, hub_options};
-use crate::tail::backoff::{clamp_retry, next_delay};
 use crate::tail::print::{is_control, told, write_event};
 use crate::value::{parse_duration, show_duration};
 
-mod backoff;
 mod output;
 mod print;
 
@@ -196,12 +195,13 @@ impl Follower {
         match response.status() {
             StatusCode::OK => self.read_events(response).await,
             StatusCode::NO_CONTENT => Ok(Ended::Done),
-            status if is_passing(status) => {
-                let pause = header(&response, RETRY_AFTER.as_str());
-                let pause = pause.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-                self.handle_failed(&problem_of(response).await, pause)
+            _ => {
+                let refusal = Refusal::read(response).await;
+                if refusal.is_passing {
+                    return self.handle_failed(&refusal.text, refusal.retry_after);
+                }
+                Err(Failure::Failed(refusal.text))
             }
-            _ => Err(Failure::Failed(problem_of(response).await)),
         }
     }
 
@@ -295,9 +295,7 @@ impl Follower {
     fn handle_failed(&mut self, reason: &str, pause: Option<Duration>) -> Result<Ended, Failure> {
         self.tell_outage(reason);
         self.failures = self.failures.saturating_add(1);
-        let jitter = getrandom::u32()
-            .map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?;
-        let delay = next_delay(self.failures, self.retry, f64::from(jitter) / f64::from(u32::MAX));
+        let delay = next_delay(self.failures, self.retry, jitter()?);
         Ok(Ended::Again(delay.max(pause.map_or(Duration::ZERO, clamp_retry))))
     }
 
@@ -320,15 +318,6 @@ impl Follower {
 /// Says whether a topic looks like a pattern and is none.
 fn is_misleading(topic: &str) -> bool {
     topic.contains(['*', '{', '}']) && matches!(Selector::parse(topic), Ok(Selector::Exact(_)))
-}
-
-/// The answers that a later attempt may turn into a stream.
-fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        )
 }
 
 fn parse_start(text: &str) -> Result<Start, String> {

@@ -1,0 +1,33 @@
+//! Events as the hub takes them.
+
+use serde::Serialize;
+
+/// What the events of one call share.
+#[derive(Clone, Debug)]
+pub(super) struct EventKind {
+    pub(super) topic: String,
+    pub(super) event: Option<String>,
+    /// What stands before the number of a line in its key.
+    pub(super) key_prefix: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EventBody<'a> {
+    topic: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    data: &'a str,
+}
+
+impl EventKind {
+    /// Writes one event as one line of JSON.
+    pub(super) fn write(&self, data: &str, key: Option<&str>, out: &mut Vec<u8>) {
+        let event = self.event.as_deref();
+        let body = EventBody { topic: &self.topic, event, key, data };
+        if serde_json::to_writer(&mut *out, &body).is_ok() {
+            out.push(b'\n');
+        }
+    }
+}
