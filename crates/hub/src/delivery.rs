@@ -1,9 +1,13 @@
 //! What travels from the log to a connection: events and notices, encoded once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidings_core::{Entry, Epoch, EventType, Notice, Position, Topic};
-use tidings_log::Body;
+use tidings_log::{Body, entry_bytes};
 use tidings_sse::{EventFields, Frame, encode_retry};
+
+use crate::replay::{Held, ReplayBudget};
 
 /// An event that has been encoded: the payload of the state machine.
 #[derive(Debug)]
@@ -11,13 +15,31 @@ pub(crate) struct Delivery {
     pub(crate) frame: Frame,
     /// When it was published, in microseconds of the hub's clock; 0 for what was read back.
     pub(crate) published_micros: u64,
+    /// What it holds of the budget for what was read back.
+    pub(crate) held: Option<Held>,
 }
 
 /// An entry with its encoded event.
 pub(crate) type Encoded = Entry<Delivery>;
 
-/// Encodes an event that has its place.
+/// Encodes an event that was published just now.
 pub(crate) fn encode(epoch: Epoch, entry: &Entry<Body>, published_micros: u64) -> Encoded {
+    let delivery = Delivery { frame: frame(epoch, entry), published_micros, held: None };
+    with_payload(entry, delivery)
+}
+
+/// Encodes an event that was read back, and counts it for as long as somebody holds it.
+pub(crate) fn encode_read_back(
+    epoch: Epoch,
+    entry: &Entry<Body>,
+    budget: &Arc<ReplayBudget>,
+) -> Encoded {
+    let frame = frame(epoch, entry);
+    let held = Some(budget.hold(entry_bytes(entry, frame.len())));
+    with_payload(entry, Delivery { frame, published_micros: 0, held })
+}
+
+fn frame(epoch: Epoch, entry: &Entry<Body>) -> Frame {
     let id = Position { epoch, offset: entry.offset }.to_string();
     let fields = EventFields {
         id: Some(&id),
@@ -25,14 +47,17 @@ pub(crate) fn encode(epoch: Epoch, entry: &Entry<Body>, published_micros: u64) -
         retry_ms: entry.payload.retry_ms,
         data: &entry.payload.data,
     };
-    let frame = Frame::encode(&fields).expect("ids and event types hold no CR, LF or NUL");
+    Frame::encode(&fields).expect("ids and event types hold no CR, LF or NUL")
+}
+
+fn with_payload(entry: &Entry<Body>, payload: Delivery) -> Encoded {
     Entry {
         offset: entry.offset,
         topics: entry.topics.clone(),
         event_type: entry.event_type.clone(),
         private: entry.private,
         is_final: entry.is_final,
-        payload: Delivery { frame, published_micros },
+        payload,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Publish, subscribe, shut down.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use tidings_core::{
@@ -10,16 +10,16 @@ use tidings_core::{
 use tidings_log::{AppendError, EventLog, Offsets, ReadLimit, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
 use crate::journal::{Journal, PUBLISHES_MAX, Publish, Work};
+use crate::log_reader::LogReader;
 use crate::mailbox::{Command, Mailbox, Subscribe};
-use crate::meter::{Figures, Meter};
+use crate::meter::Figures;
 use crate::outlet::{Abort, Backlog};
-use crate::shard::{Shard, Surroundings};
+use crate::shard::Shard;
 use crate::shared::{Shards, Shared, SubscribeError};
 use crate::subscription::Subscription;
-use crate::tail::Tail;
-use crate::{HubOptions, log_reader};
+use crate::surroundings::Surroundings;
+use crate::{HubOptions, trimmer};
 
 /// A hub: a log, and the subscribers that are cursors in it.
 ///
@@ -145,49 +145,36 @@ impl From<Refusal> for PublishError {
 }
 
 impl Hub {
-    /// Starts a hub on a log. It runs threads of its own: one that writes the log, one that reads
-    /// it, and the shards.
+    /// Starts a hub on a log. It runs threads of its own: one that writes the log, two that
+    /// read it, one that trims it, and the shards.
     ///
     /// # Errors
     ///
     /// If the operating system gives no more threads.
     pub fn start(options: HubOptions, log: Arc<dyn EventLog>) -> std::io::Result<Self> {
-        let clock = Clock::start();
+        let around = Surroundings::new(log, &options.limits);
         let failed = Arc::new(AtomicBool::new(false));
-        let meter = Arc::new(Meter::new());
-        let tail = Arc::new(Tail::new(log.bounds().next, &options.limits));
-        let read_limit = options.limits.read_limit();
         let (questions, asked) = std_mpsc::channel();
-        let reader_log = Arc::clone(&log);
-        spawn("tidings-reader", &failed, move || {
-            log_reader::run(&*reader_log, &asked, read_limit);
-        })?;
+        let log_reader =
+            LogReader { around: around.clone(), questions: Arc::new(Mutex::new(asked)) };
+        for place in 0..LOG_READERS {
+            let log_reader = log_reader.clone();
+            spawn(&format!("tidings-reader-{place}"), &failed, move || log_reader.run())?;
+        }
+        let (trimming, hub) = std_mpsc::channel();
+        let Surroundings { log, replay, .. } = around.clone();
+        spawn("tidings-trimmer", &failed, move || trimmer::run(&*log, &replay, &hub))?;
         let mut shards = Shards::default();
         for place in 0..options.shards.max(1) {
             let mailbox = Arc::new(Mailbox::default());
-            let around = Surroundings {
-                clock,
-                log: Arc::clone(&log),
-                tail: Arc::clone(&tail),
-                meter: Arc::clone(&meter),
-                mailbox: Arc::clone(&mailbox),
-                log_reader: questions.clone(),
-                read_limit,
-            };
-            let shard = Shard::new(around, &options);
+            shards.mailboxes.push(Arc::clone(&mailbox));
+            let shard = Shard::new(around.clone(), mailbox, questions.clone(), &options);
             spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
-            shards.mailboxes.push(mailbox);
         }
         let (queue, queued) = mpsc::channel(PUBLISHES_MAX);
-        let journal = Journal {
-            log: Arc::clone(&log),
-            tail,
-            meter: Arc::clone(&meter),
-            mailboxes: shards.mailboxes.clone(),
-            is_failing: false,
-        };
+        let journal = Journal::new(around.clone(), shards.mailboxes.clone());
         spawn("tidings-journal", &failed, move || journal.run(queued))?;
-        let shared = Shared::new(options, clock, meter, log, queue, shards, failed);
+        let shared = Shared::new(options, around, queue, shards, trimming, failed);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -215,7 +202,7 @@ impl Hub {
             group_bytes += bytes;
         }
         let (reply, answer) = oneshot::channel();
-        let at_micros = self.shared.clock.now_micros();
+        let at_micros = self.shared.around.clock.now_micros();
         let publish = Work::Publish(Publish { records, bytes: group_bytes, at_micros, reply });
         self.shared.journal.send(publish).await.map_err(|_| PublishError::ShuttingDown)?;
         let offsets = answer.await.map_err(|_| PublishError::ShuttingDown)??;
@@ -239,15 +226,17 @@ impl Hub {
     ) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
         let resumes = matches!(options.begin, Begin::After(_));
-        let bounds = shared.log.bounds();
+        let bounds = shared.around.log.bounds();
         let (start, gap) = resolve(options.begin, shared.epoch(), bounds);
         if gap.is_none() && self.is_over(&interest, start, bounds) {
             return Err(SubscribeError::Finished);
         }
         shared.admit_connection()?;
-        let backlog =
-            Arc::new(Backlog::new(shared.options.limits.backlog_bytes_max, options.abort));
-        let poll_deadline = options.poll.map(|wait| shared.clock.now() + wait.as_millis() as u64);
+        let backlog_bytes_max = shared.options.limits.backlog_bytes_max;
+        let budget = Arc::clone(shared.around.replay.budget());
+        let backlog = Arc::new(Backlog::new(backlog_bytes_max, budget, options.abort));
+        let poll_deadline =
+            options.poll.map(|wait| shared.around.clock.now() + wait.as_millis() as u64);
         let control = !options.control_off;
         let stream = StreamOptions { control, poll_deadline, jitter: fastrand::f32() };
         let mailbox = Arc::clone(shared.next_mailbox());
@@ -259,8 +248,8 @@ impl Hub {
         let begins_after = begins_after.map(|offset| Position { epoch: shared.epoch(), offset });
         let subscribe = Subscribe { interest, start, gap, stream, backlog: Arc::clone(&backlog) };
         mailbox.send(Command::Subscribe(Box::new(subscribe)));
-        shared.meter.subscribed.fetch_add(1, Ordering::Relaxed);
-        shared.meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
+        shared.around.meter.subscribed.fetch_add(1, Ordering::Relaxed);
+        shared.around.meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
         let subscription = Subscription::new(Arc::clone(shared), mailbox, backlog, begins_after);
         // What was sent to the shard after its order to shut down would never be ended by it.
         if shared.is_draining() { Err(SubscribeError::ShuttingDown) } else { Ok(subscription) }
@@ -299,17 +288,18 @@ impl Hub {
 
     /// Why nothing can be published now, as far as the log knows; `None` if it can be written.
     pub fn failure(&self) -> Option<String> {
-        self.shared.log.failure()
+        self.shared.around.log.failure()
     }
 
     /// What the hub has counted so far.
     pub fn figures(&self) -> Figures {
-        self.shared.meter.read()
+        let Surroundings { meter, replay, .. } = &self.shared.around;
+        meter.read(replay.budget().held_bytes() as u64)
     }
 
     /// How long the hub has been running.
     pub fn uptime(&self) -> Duration {
-        Instant::now().duration_since(self.shared.clock.at(0))
+        Instant::now().duration_since(self.shared.around.clock.at(0))
     }
 
     /// What it was told.
@@ -319,13 +309,13 @@ impl Hub {
 
     /// What can be read from its log.
     pub fn bounds(&self) -> Bounds {
-        self.shared.log.bounds()
+        self.shared.around.log.bounds()
     }
 
     /// Whether all topics of an interest are finished and nothing that is kept of them is left
     /// from `start` on.
     fn is_over(&self, interest: &Interest, start: Start, bounds: Bounds) -> bool {
-        let log = &self.shared.log;
+        let log = &self.shared.around.log;
         let ends = interest.exact_topics().map(|topics| topics.map(|topic| log.finished(topic)));
         let end = ends.and_then(|mut ends| ends.try_fold(0, |end, it| Some(it?.max(end))));
         let Some(end) = end.filter(|&end| end > 0) else { return false };
@@ -384,6 +374,8 @@ fn spawn(
     std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map(drop)
 }
 
+/// Threads that read the log for those who catch up: while one waits for the disk the other goes on.
+const LOG_READERS: usize = 2;
 /// Steps of reading to find out that a finished topic has nothing left for someone who filters by
 /// type; if that is not enough, a stream is opened and ends by itself.
 const OVER_STEPS_MAX: usize = 4;

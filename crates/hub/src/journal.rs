@@ -7,15 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidings_log::{Appended, EventLog, Offsets, Record, Refusal};
+use tidings_log::{Appended, Offsets, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::unix_now;
 use crate::delivery::encode;
 use crate::hub::PublishError;
 use crate::mailbox::Mailbox;
-use crate::meter::Meter;
-use crate::tail::Tail;
+use crate::surroundings::Surroundings;
 
 /// What the journal can be told.
 pub(crate) enum Work {
@@ -34,12 +33,11 @@ pub(crate) struct Publish {
 }
 
 pub(crate) struct Journal {
-    pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) tail: Arc<Tail>,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    around: Surroundings,
+    /// Those of the shards.
+    mailboxes: Vec<Arc<Mailbox>>,
     /// The last append failed, and it was said why.
-    pub(crate) is_failing: bool,
+    is_failing: bool,
 }
 
 /// Publishes that are appended together.
@@ -73,6 +71,10 @@ impl Group {
 }
 
 impl Journal {
+    pub(crate) fn new(around: Surroundings, mailboxes: Vec<Arc<Mailbox>>) -> Self {
+        Self { around, mailboxes, is_failing: false }
+    }
+
     /// Works until nobody can publish any more.
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut closing = Vec::new();
@@ -94,13 +96,13 @@ impl Journal {
             }
         }
         if !closing.is_empty() {
-            self.log.close();
+            self.around.log.close();
         }
     }
 
     fn append(&mut self, group: Group) {
         let Group { publishes, waiting, events, .. } = group;
-        let outcomes = match self.log.append(publishes, unix_now()) {
+        let outcomes = match self.around.log.append(publishes, unix_now()) {
             Ok(appended) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the log can be written again");
@@ -111,7 +113,7 @@ impl Journal {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(%error, "events are refused until the log can be written");
                 }
-                self.meter.publish_failed.fetch_add(events as u64, Relaxed);
+                self.around.meter.publish_failed.fetch_add(events as u64, Relaxed);
                 waiting.iter().map(|_| Err(error.clone().into())).collect()
             }
         };
@@ -142,16 +144,19 @@ impl Journal {
             }
         }
         if !entries.is_empty() {
-            let epoch = self.log.epoch();
+            let epoch = self.around.log.epoch();
             let encoded = entries.iter().zip(published_at);
-            self.tail.push(encoded.map(|(entry, at)| Arc::new(encode(epoch, entry, at))).collect());
+            self.around
+                .tail
+                .push(encoded.map(|(entry, at)| Arc::new(encode(epoch, entry, at))).collect());
             self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
         }
         let bytes: usize = entries.iter().map(|entry| entry.payload.data.len()).sum();
-        self.meter.published.fetch_add(entries.len() as u64, Relaxed);
-        self.meter.published_bytes.fetch_add(bytes as u64, Relaxed);
-        self.meter.repeated.fetch_add(repeated, Relaxed);
-        self.meter.refused.fetch_add(refused, Relaxed);
+        let meter = &self.around.meter;
+        meter.published.fetch_add(entries.len() as u64, Relaxed);
+        meter.published_bytes.fetch_add(bytes as u64, Relaxed);
+        meter.repeated.fetch_add(repeated, Relaxed);
+        meter.refused.fetch_add(refused, Relaxed);
         outcomes.into_iter().map(|outcome| outcome.map_err(PublishError::from)).collect()
     }
 }

@@ -30,12 +30,16 @@
 mod options;
 mod clock;
 mod meter;
+mod replay;
 mod delivery;
 mod tail;
 mod outlet;
 mod mailbox;
+mod surroundings;
+mod turns;
 mod shard;
 mod log_reader;
+mod trimmer;
 mod journal;
 mod shared;
 mod subscription;

@@ -1,15 +1,13 @@
-//! The thread that reads from the log what is no longer in the tail, and lets the log trim.
+//! The threads that read from the log what is no longer in the tail.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, Weak};
 
-use tidings_core::{Interest, ReadOutcome, SeekOutcome, SubscriberKey};
-use tidings_log::{EventLog, ReadError, ReadLimit, SeekStep};
+use tidings_core::{Interest, SeekOutcome, SubscriberKey};
+use tidings_log::SeekStep;
 
-use crate::clock::unix_now;
-use crate::delivery::{Delivery, encode};
 use crate::mailbox::{Command, Mailbox};
+use crate::surroundings::Surroundings;
 
 /// What a shard asks for one of its subscribers, which has one question open at most.
 pub(crate) struct Question {
@@ -28,63 +26,41 @@ pub(crate) enum Wish {
     Seek { before: u64, wanted: u32 },
 }
 
-/// Answers until nobody can ask any more.
-pub(crate) fn run(log: &dyn EventLog, questions: &Receiver<Question>, limit: ReadLimit) {
-    let mut trim_at = Instant::now() + TRIM_INTERVAL;
-    loop {
-        match questions.recv_timeout(trim_at.saturating_duration_since(Instant::now())) {
-            Ok(Question { from, asker, key, interest, wish }) => {
-                if asker.strong_count() > 0 {
-                    from.send(answer(log, key, &interest, wish, limit));
-                }
+/// One of the threads, which share their questions.
+#[derive(Clone)]
+pub(crate) struct LogReader {
+    pub(crate) around: Surroundings,
+    pub(crate) questions: Arc<Mutex<Receiver<Question>>>,
+}
+
+impl LogReader {
+    /// Answers until nobody can ask any more.
+    pub(crate) fn run(&self) {
+        while let Some(question) = self.next() {
+            let Question { from, asker, key, interest, wish } = question;
+            if asker.strong_count() > 0 {
+                from.send(self.answer(key, &interest, wish));
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        if trim_at <= Instant::now() {
-            log.trim(unix_now());
-            trim_at = Instant::now() + TRIM_INTERVAL;
         }
     }
-}
 
-fn answer(
-    log: &dyn EventLog,
-    key: SubscriberKey,
-    interest: &Interest,
-    wish: Wish,
-    limit: ReadLimit,
-) -> Command {
-    match wish {
-        Wish::Read { from, until } => Command::Read(key, read(log, from, until, interest, limit)),
-        Wish::Seek { before, wanted } => {
-            let outcome = match log.seek(before, wanted, interest, limit) {
-                Ok(step) => seek_outcome(step),
-                Err(_) => SeekOutcome::Failed,
-            };
-            Command::Sought(key, outcome)
-        }
+    fn next(&self) -> Option<Question> {
+        self.questions.lock().expect("no thread panics while it waits for a question").recv().ok()
     }
-}
 
-fn read(
-    log: &dyn EventLog,
-    from: u64,
-    until: u64,
-    interest: &Interest,
-    limit: ReadLimit,
-) -> ReadOutcome<Delivery> {
-    match log.read(from, until, interest, limit) {
-        Ok(step) => {
-            let encoded = |entry| Arc::new(encode(log.epoch(), entry, 0));
-            let entries = step.entries.iter().map(|entry| encoded(entry)).collect();
-            let dropped = log.dropped(interest, from);
-            ReadOutcome::Entries { entries, next: step.next, dropped }
-        }
-        Err(ReadError::Trimmed { oldest }) => ReadOutcome::Trimmed { oldest },
-        Err(ReadError::Unavailable(reason)) => {
-            tracing::warn!(reason, "the log cannot be read");
-            ReadOutcome::Failed
+    fn answer(&self, key: SubscriberKey, interest: &Arc<Interest>, wish: Wish) -> Command {
+        match wish {
+            Wish::Read { from, until } => {
+                Command::Read(key, self.around.replay.read(from, until, interest))
+            }
+            Wish::Seek { before, wanted } => {
+                let Surroundings { log, read_limit, .. } = &self.around;
+                let outcome = match log.seek(before, wanted, interest, *read_limit) {
+                    Ok(step) => seek_outcome(step),
+                    Err(_) => SeekOutcome::Failed,
+                };
+                Command::Sought(key, outcome)
+            }
         }
     }
 }
@@ -94,6 +70,3 @@ pub(crate) fn seek_outcome(step: SeekStep) -> SeekOutcome {
     let SeekStep { found, lowest, before, complete } = step;
     SeekOutcome::Found { found, lowest, before, complete }
 }
-
-/// How long an event may outlive its age.
-const TRIM_INTERVAL: Duration = Duration::from_secs(1);

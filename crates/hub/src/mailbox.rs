@@ -20,9 +20,14 @@ pub(crate) enum Command {
     Subscribe(Box<Subscribe>),
     Unsubscribe(SubscriberKey),
     Writable(SubscriberKey),
+    /// It has taken what it was woken for.
+    Taken(SubscriberKey),
     Read(SubscriberKey, ReadOutcome<Delivery>),
     Sought(SubscriberKey, SeekOutcome),
-    Shutdown { retry_ms: Millis, drain_ms: Millis },
+    Shutdown {
+        retry_ms: Millis,
+        drain_ms: Millis,
+    },
     Stop,
 }
 

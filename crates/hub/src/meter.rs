@@ -146,7 +146,8 @@ impl Meter {
         self.connection_duration.observe(lasted, 1);
     }
 
-    pub(crate) fn read(&self) -> Figures {
+    /// `replay_held_bytes` is counted elsewhere.
+    pub(crate) fn read(&self, replay_held_bytes: u64) -> Figures {
         let gap = |reason| (reason, self.gaps[gap_place(reason)].load(Relaxed));
         Figures {
             subscribers: self.subscribers.load(Relaxed),
@@ -161,6 +162,7 @@ impl Meter {
             delivered: self.delivered.load(Relaxed),
             delivered_bytes: self.delivered_bytes.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
+            replay_held_bytes,
             gaps: [GapReason::Trimmed, GapReason::UnknownEpoch, GapReason::Invalid].map(gap),
             lagged: self.lagged.load(Relaxed),
             ended: EndReason::ALL.map(|it| (it, self.ended[it as usize].load(Relaxed))),
@@ -197,6 +199,9 @@ pub struct Figures {
     pub delivered_bytes: u64,
     /// Of the delivered events, how many were read from the log or the tail and not live.
     pub replayed: u64,
+    /// Bytes of events that were read back from the log and are held now: those that are shared, and
+    /// those that wait for connections.
+    pub replay_held_bytes: u64,
     /// Gaps announced, by reason.
     pub gaps: [(GapReason, u64); 3],
     /// How often a subscriber fell behind what is kept.

@@ -56,6 +56,10 @@ pub struct Limits {
     /// Bytes that may wait for one connection before it is served from the log instead; one event
     /// may go over it. Default 64 KiB.
     pub backlog_bytes_max: usize,
+    /// Bytes of all events that were read back from the log, for subscribers that catch up, and that
+    /// are still held: those that are shared, and those that wait for connections. Once they are
+    /// used up, catching up goes on by one event at a time for each connection. Default 64 MiB.
+    pub replay_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -66,6 +70,7 @@ impl Default for Limits {
             tail_events_max: 16_384,
             tail_bytes_max: 16 << 20,
             backlog_bytes_max: 64 << 10,
+            replay_bytes_max: 64 << 20,
         }
     }
 }

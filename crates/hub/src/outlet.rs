@@ -12,6 +12,7 @@ use tidings_core::{Millis, Position, SubscriberKey};
 
 use crate::delivery::Encoded;
 use crate::meter::EndReason;
+use crate::replay::ReplayBudget;
 
 /// How much of a batch an outlet took.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,9 @@ pub(crate) struct Taken {
     pub(crate) accepted: usize,
     /// Whether it would take more. If not, the shard is told when it will.
     pub(crate) writable: bool,
+    /// Whether a task was made ready to run by it. If the events are not live, the shard is told
+    /// when it has.
+    pub(crate) wakes: bool,
 }
 
 /// What became of a heartbeat.
@@ -67,7 +71,7 @@ impl Piece {
         }
     }
 
-    /// Its bytes on the wire.
+    /// Its bytes on the wire, to be copied.
     pub(crate) fn sse(&self) -> Bytes {
         match self {
             Self::Event { entry, .. } => entry.payload.frame.sse(),
@@ -75,13 +79,43 @@ impl Piece {
             Self::Heartbeat => Bytes::from_static(tidings_sse::HEARTBEAT),
         }
     }
+
+    /// Its bytes on the wire, to be kept for as long as a connection needs.
+    pub(crate) fn into_sse(self) -> Bytes {
+        match self {
+            Self::Event { entry, .. } if entry.payload.held.is_some() => {
+                Bytes::from_owner(HeldBytes { bytes: entry.payload.frame.sse(), _entry: entry })
+            }
+            piece => piece.sse(),
+        }
+    }
+}
+
+/// The bytes of an event that was read back; what it holds of the budget is held as long.
+struct HeldBytes {
+    bytes: Bytes,
+    _entry: Arc<Encoded>,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A bounded backlog between a shard and the task that owns the connection.
 pub(crate) struct Backlog {
     state: Mutex<State>,
     bytes_max: usize,
+    replay: Arc<ReplayBudget>,
     abort: Option<Abort>,
+}
+
+/// All that waited.
+pub(crate) struct Take {
+    pub(crate) pieces: VecDeque<Piece>,
+    /// Whose turn is over with it; its shard is to be told.
+    pub(crate) turn_of: Option<SubscriberKey>,
 }
 
 /// Breaks a connection whose client has stopped reading.
@@ -95,8 +129,10 @@ struct State {
     /// When the reader last passed something on, or since when there is something; `None` if there
     /// is nothing.
     waiting_since: Option<Millis>,
-    /// The shard waits to be told that there is room.
-    blocked: bool,
+    /// The shard waits to be told that no more than so many bytes are left.
+    room_at: Option<usize>,
+    /// The shard waits to be told that the reader has taken something.
+    is_turn: bool,
     end: Option<End>,
     reader: Option<Waker>,
     reader_gone: bool,
@@ -105,8 +141,8 @@ struct State {
 }
 
 impl Backlog {
-    pub(crate) fn new(bytes_max: usize, abort: Option<Abort>) -> Self {
-        Self { state: Mutex::new(State::default()), bytes_max, abort }
+    pub(crate) fn new(bytes_max: usize, replay: Arc<ReplayBudget>, abort: Option<Abort>) -> Self {
+        Self { state: Mutex::new(State::default()), bytes_max, replay, abort }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -134,22 +170,21 @@ impl Backlog {
     }
 
     /// Lets go of bytes that the reader has passed on; gives the place in the shard if that is to be
-    /// told that there is room, which it is once half of the bound is free.
+    /// told that there is room, which it is once half of the bound is free, or, when memory for what
+    /// was read back is scarce, all of it.
     ///
     /// What the reader has taken and what waits count together.
     pub(crate) fn release(&self, bytes: usize, now: Millis) -> Option<SubscriberKey> {
         let mut state = self.state();
         state.bytes -= bytes;
         state.waiting_since = (state.bytes > 0).then_some(now);
-        let has_room = state.blocked && state.bytes <= self.bytes_max / 2;
-        has_room.then(|| {
-            state.blocked = false;
-            state.key
-        })?
+        let bytes = state.bytes;
+        state.room_at.take_if(|room_at| bytes <= *room_at)?;
+        state.key
     }
 
     /// Takes all that waits, or says how the stream ended.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<VecDeque<Piece>, End>> {
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<Take, End>> {
         let mut state = self.state();
         if state.pieces.is_empty() {
             return match state.end {
@@ -160,7 +195,9 @@ impl Backlog {
                 }
             };
         }
-        Poll::Ready(Ok(std::mem::take(&mut state.pieces)))
+        let is_turn = std::mem::take(&mut state.is_turn);
+        let pieces = std::mem::take(&mut state.pieces);
+        Poll::Ready(Ok(Take { pieces, turn_of: state.key.filter(|_| is_turn) }))
     }
 
     fn push(state: &mut State, piece: Piece, now: Millis) {
@@ -180,19 +217,26 @@ impl Backlog {
 
 impl Outlet for Arc<Backlog> {
     fn offer(&mut self, entries: &[Arc<Encoded>], live: bool, now: Millis) -> Taken {
+        let is_read_back = entries.first().is_some_and(|entry| entry.payload.held.is_some());
+        let is_scarce = is_read_back && self.replay.is_used_up();
+        // One event goes over either bound.
+        let (bytes_max, room_at) =
+            if is_scarce { (1, 0) } else { (self.bytes_max, self.bytes_max / 2) };
         let mut state = self.state();
         let mut accepted = 0;
         for entry in entries {
-            if state.bytes >= self.bytes_max {
+            if state.bytes >= bytes_max {
                 break;
             }
             Backlog::push(&mut state, Piece::Event { entry: Arc::clone(entry), live }, now);
             accepted += 1;
         }
-        state.blocked = state.bytes >= self.bytes_max;
-        let writable = !state.blocked;
+        let writable = state.bytes < bytes_max;
+        state.room_at = (!writable).then_some(room_at);
+        let wakes = accepted > 0 && state.reader.is_some();
+        state.is_turn |= wakes && !live;
         Backlog::wake(state);
-        Taken { accepted, writable }
+        Taken { accepted, writable, wakes }
     }
 
     fn announce(&mut self, bytes: Bytes, now: Millis) {

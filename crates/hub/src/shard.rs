@@ -1,7 +1,7 @@
 //! One thread that owns a part of the subscribers.
 //!
 //! It performs what the state machine decides: it feeds it new events from the tail, puts what is
-//! due into outlets, and answers its questions from the tail, or has the log reader answer them.
+//! due into outlets, and answers its questions from the tail, or has the log readers answer them.
 //! It never waits for a connection or for the log.
 
 use std::sync::Arc;
@@ -9,35 +9,25 @@ use std::sync::mpsc;
 
 use slotmap::SecondaryMap;
 use tidings_core::{
-    CloseReason, Effect, HubState, Interest, Notice, Position, ReadOutcome, StateOptions,
-    SubscriberKey, Topic,
+    CloseReason, Effect, HubState, Interest, Notice, Position, StateOptions, SubscriberKey, Topic,
 };
-use tidings_log::{EventLog, ReadLimit, ReadStep};
 
 use crate::HubOptions;
-use crate::clock::Clock;
 use crate::delivery::{Delivery, encode_notice};
 use crate::log_reader::{Question, Wish, seek_outcome};
 use crate::mailbox::{Command, Mailbox, Subscribe};
-use crate::meter::{EndReason, Meter};
+use crate::meter::EndReason;
 use crate::outlet::{Backlog, Beat, End, Outlet};
-use crate::tail::Tail;
-
-/// What a shard works with besides its subscribers.
-pub(crate) struct Surroundings {
-    pub(crate) clock: Clock,
-    pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) tail: Arc<Tail>,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) log_reader: mpsc::Sender<Question>,
-    pub(crate) read_limit: ReadLimit,
-}
+use crate::surroundings::Surroundings;
+use crate::turns::{Request, Turns};
 
 pub(crate) struct Shard {
     around: Surroundings,
+    mailbox: Arc<Mailbox>,
+    log_readers: mpsc::Sender<Question>,
     state: HubState<Delivery>,
     outlets: SecondaryMap<SubscriberKey, Connection>,
+    turns: Turns,
 }
 
 /// An outlet, and whether its client wants notices.
@@ -49,23 +39,35 @@ struct Connection {
 }
 
 impl Shard {
-    pub(crate) fn new(around: Surroundings, options: &HubOptions) -> Self {
+    pub(crate) fn new(
+        around: Surroundings,
+        mailbox: Arc<Mailbox>,
+        log_readers: mpsc::Sender<Question>,
+        options: &HubOptions,
+    ) -> Self {
         let state_options = StateOptions {
             heartbeat_ms: options.heartbeat.as_millis() as u64,
             write_timeout_ms: options.write_timeout.as_millis() as u64,
             log_retry_ms: LOG_RETRY_MS,
         };
         let state = HubState::new(around.log.epoch(), around.tail.next(), state_options);
-        Self { around, state, outlets: SecondaryMap::new() }
+        Self {
+            around,
+            mailbox,
+            log_readers,
+            state,
+            outlets: SecondaryMap::new(),
+            turns: Turns::default(),
+        }
     }
 
     /// Works until it is told to stop.
     pub(crate) fn run(mut self) {
-        self.around.mailbox.attach();
+        self.mailbox.attach();
         let mut commands = Vec::new();
         loop {
             self.follow_tail();
-            self.around.mailbox.take(&mut commands);
+            self.mailbox.take(&mut commands);
             for command in commands.drain(..) {
                 if matches!(command, Command::Stop) {
                     return;
@@ -75,6 +77,7 @@ impl Shard {
                 self.perform_command(command);
                 self.perform_effects();
             }
+            self.take_turns();
             self.state.handle_timeout(self.around.clock.now());
             self.perform_effects();
             self.sleep();
@@ -82,9 +85,33 @@ impl Shard {
     }
 
     fn sleep(&self) {
-        let deadline = self.state.poll_timeout().map(|at| self.around.clock.at(at));
+        let deadline =
+            [self.state.poll_timeout(), self.turns.deadline()].into_iter().flatten().min();
+        let deadline = deadline.map(|at| self.around.clock.at(at));
         let head = self.state.head();
-        self.around.mailbox.sleep(deadline, || self.around.tail.next() == head);
+        self.mailbox.sleep(deadline, || self.around.tail.next() == head);
+    }
+
+    /// Reads for those whose turn it is, a round of them: what is live goes first.
+    fn take_turns(&mut self) {
+        for _ in 0..ROUND_TURNS_MAX {
+            self.follow_tail();
+            if !self.take_turn() {
+                return;
+            }
+            self.perform_effects();
+        }
+    }
+
+    /// Reads for the next in the queue; false if nobody's turn it is.
+    fn take_turn(&mut self) -> bool {
+        let Some(request) = self.turns.next(self.around.clock.now()) else { return false };
+        if self.outlets.contains_key(request.key) {
+            self.read(request);
+        } else {
+            self.turns.end(request.key);
+        }
+        true
     }
 
     /// Hands the events that are in the tail by now to the state machine, a round at a time.
@@ -109,10 +136,14 @@ impl Shard {
             Command::Subscribe(subscribe) => self.subscribe(*subscribe),
             Command::Unsubscribe(key) => {
                 self.state.unsubscribe(key);
-                self.outlets.remove(key);
+                self.forget(key);
             }
             Command::Writable(key) => self.state.handle_writable(key, now),
-            Command::Read(key, outcome) => self.state.handle_read(key, outcome, now),
+            Command::Taken(key) => self.turns.end(key),
+            Command::Read(key, outcome) => {
+                self.turns.end(key);
+                self.state.handle_read(key, outcome, now);
+            }
             Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
             Command::Shutdown { retry_ms, drain_ms } => {
                 self.state.shutdown(retry_ms, drain_ms, now);
@@ -152,6 +183,9 @@ impl Shard {
             Effect::Write(write) => {
                 let Some(connection) = self.outlets.get_mut(write.subscriber) else { return };
                 let taken = connection.outlet.offer(&write.batch.entries, write.live, now);
+                if taken.wakes && !write.live {
+                    self.turns.begin(write.subscriber, now);
+                }
                 self.state.handle_written(&write, taken.accepted, taken.writable, now);
             }
             Effect::Announce { subscriber, notice } => self.announce(subscriber, &notice),
@@ -162,7 +196,11 @@ impl Shard {
                 }
             }
             Effect::Read { subscriber, interest, from, until } => {
-                self.read(subscriber, interest, from, until);
+                self.turns.wait(Request { key: subscriber, interest, from, until });
+                // Without a queue it is its turn at once.
+                if self.turns.waiting_count() == 1 {
+                    self.take_turn();
+                }
             }
             Effect::Seek { subscriber, interest, before, wanted } => {
                 self.seek(subscriber, interest, before, wanted);
@@ -178,23 +216,26 @@ impl Shard {
         connection.outlet.announce(bytes, self.around.clock.now());
     }
 
-    /// Answers from the tail at once, or leaves it to the log reader.
-    fn read(&mut self, key: SubscriberKey, interest: Arc<Interest>, from: u64, until: u64) {
-        match self.around.tail.read(from, until, &interest, self.around.read_limit) {
-            Ok(ReadStep { entries, next }) => {
-                let dropped = self.around.log.dropped(&interest, from);
-                let outcome = ReadOutcome::Entries { entries, next, dropped };
+    /// Answers at once from the tail, or from what another subscriber has read lately, or leaves
+    /// it to the log readers.
+    fn read(&mut self, request: Request) {
+        let Request { key, interest, from, until } = request;
+        let Surroundings { tail, replay, log, read_limit, .. } = &self.around;
+        let read = tail.read(from, until, &interest, &**log, *read_limit);
+        match read.or_else(|| replay.recall(from, until, &interest)) {
+            Some(outcome) => {
+                self.turns.end(key);
                 self.state.handle_read(key, outcome, self.around.clock.now());
             }
-            Err(_) => self.ask(key, interest, Wish::Read { from, until }),
+            None => self.ask(key, interest, Wish::Read { from, until }),
         }
     }
 
-    /// Searches the tail, or leaves it to the log reader; what the log no longer keeps is not
+    /// Searches the tail, or leaves it to the log readers; what the log no longer keeps is not
     /// found, even if it is still in the tail.
     fn seek(&mut self, key: SubscriberKey, interest: Arc<Interest>, before: u64, wanted: u32) {
-        let (kept, limit) = (self.around.log.bounds(), self.around.read_limit);
-        match self.around.tail.seek(before, wanted, &interest, kept, limit) {
+        let Surroundings { tail, log, read_limit, .. } = &self.around;
+        match tail.seek(before, wanted, &interest, &**log, *read_limit) {
             Some(step) => {
                 let now = self.around.clock.now();
                 self.state.handle_sought(key, seek_outcome(step), now);
@@ -205,15 +246,20 @@ impl Shard {
 
     fn ask(&self, key: SubscriberKey, interest: Arc<Interest>, wish: Wish) {
         let Some(connection) = self.outlets.get(key) else { return };
-        let from = Arc::clone(&self.around.mailbox);
+        let from = Arc::clone(&self.mailbox);
         let asker = Arc::downgrade(&connection.presence);
         let question = Question { from, asker, key, interest, wish };
-        // The reader outlives the shards; at the very end nobody needs the answer.
-        let _ = self.around.log_reader.send(question);
+        // The readers outlive the shards; at the very end nobody needs the answer.
+        let _ = self.log_readers.send(question);
+    }
+
+    fn forget(&mut self, key: SubscriberKey) -> Option<Connection> {
+        self.turns.end(key);
+        self.outlets.remove(key)
     }
 
     fn close(&mut self, key: SubscriberKey, reason: CloseReason, cursor: u64) {
-        let Some(mut connection) = self.outlets.remove(key) else { return };
+        let Some(mut connection) = self.forget(key) else { return };
         let reason = match reason {
             CloseReason::PollDone | CloseReason::PollElapsed => EndReason::Poll,
             CloseReason::WriteTimeout => EndReason::WriteTimeout,
@@ -229,3 +275,5 @@ impl Shard {
 const LOG_RETRY_MS: u64 = 1_000;
 /// Bounds what one round matches and how long a new subscriber waits for it.
 const ROUND_EVENTS_MAX: usize = 256;
+/// Turns between two looks at the mailbox.
+const ROUND_TURNS_MAX: usize = 32;

@@ -1,27 +1,26 @@
 //! What a hub and its subscriptions have in common.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
 
 use tidings_core::Epoch;
-use tidings_log::EventLog;
 use tokio::sync::{Notify, mpsc};
 
 use crate::HubOptions;
-use crate::clock::Clock;
 use crate::journal::Work;
 use crate::mailbox::{Command, Mailbox};
-use crate::meter::Meter;
+use crate::surroundings::Surroundings;
 
 /// Lives until the last clone of the hub and the last subscription are dropped; then the shards
 /// stop, and with them every other thread.
 pub(crate) struct Shared {
     pub(crate) options: HubOptions,
-    pub(crate) clock: Clock,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) around: Surroundings,
     pub(crate) journal: mpsc::Sender<Work>,
     pub(crate) shards: Shards,
+    /// Trimming ends when it is dropped.
+    _trimming: std_mpsc::Sender<Infallible>,
     /// A thread has failed.
     pub(crate) failed: Arc<AtomicBool>,
     next_shard: AtomicUsize,
@@ -57,20 +56,18 @@ pub enum SubscribeError {
 impl Shared {
     pub(crate) fn new(
         options: HubOptions,
-        clock: Clock,
-        meter: Arc<Meter>,
-        log: Arc<dyn EventLog>,
+        around: Surroundings,
         journal: mpsc::Sender<Work>,
         shards: Shards,
+        trimming: std_mpsc::Sender<Infallible>,
         failed: Arc<AtomicBool>,
     ) -> Self {
         Self {
             options,
-            clock,
-            meter,
-            log,
+            around,
             journal,
             shards,
+            _trimming: trimming,
             failed,
             next_shard: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -80,7 +77,7 @@ impl Shared {
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
-        self.log.epoch()
+        self.around.log.epoch()
     }
 
     /// The mailbox of the shard whose turn it is.
@@ -107,15 +104,15 @@ impl Shared {
         let connections_max = self.options.limits.connections_max;
         if self.connections.fetch_add(1, Ordering::SeqCst) >= connections_max {
             self.connections.fetch_sub(1, Ordering::SeqCst);
-            self.meter.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.around.meter.turned_away.fetch_add(1, Ordering::Relaxed);
             return Err(SubscribeError::TooManyConnections { connections_max });
         }
-        self.meter.subscribers.fetch_add(1, Ordering::Relaxed);
+        self.around.meter.subscribers.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     pub(crate) fn release_connection(&self) {
-        self.meter.subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.around.meter.subscribers.fetch_sub(1, Ordering::Relaxed);
         self.connections.fetch_sub(1, Ordering::SeqCst);
         self.connection_ended.notify_waiters();
     }

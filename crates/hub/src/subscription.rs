@@ -14,7 +14,7 @@ use tidings_sse::{Decoder, DecoderLimits, Item};
 use crate::delivery::Encoded;
 use crate::mailbox::{Command, Mailbox};
 use crate::meter::EndReason;
-use crate::outlet::{Backlog, End, Piece};
+use crate::outlet::{Backlog, End, Piece, Take};
 use crate::shared::Shared;
 
 /// An event as it was published, with its id.
@@ -107,11 +107,10 @@ impl Subscription {
         if self.taken.is_empty() && !ready!(self.poll_pieces(cx)) {
             return Poll::Ready(None);
         }
-        let first = self.taken.front().map_or_else(Bytes::new, Piece::sse);
         // Small pieces leave together; a large one is not copied.
-        if self.taken.len() == 1 || first.len() >= JOINED_BYTES_MAX {
-            self.pass_on();
-            return Poll::Ready(Some(first));
+        let is_large = |piece: &Piece| piece.len() >= JOINED_BYTES_MAX;
+        if self.taken.len() == 1 || self.taken.front().is_some_and(is_large) {
+            return Poll::Ready(Some(self.pass_on().map_or_else(Bytes::new, Piece::into_sse)));
         }
         let mut joined = BytesMut::with_capacity(JOINED_BYTES_MAX);
         while let Some(piece) = self.taken.front()
@@ -136,8 +135,11 @@ impl Subscription {
             return Poll::Ready(false);
         }
         match ready!(self.backlog.poll_take(cx)) {
-            Ok(pieces) => {
+            Ok(Take { pieces, turn_of }) => {
                 self.taken = pieces;
+                if let Some(key) = turn_of {
+                    self.mailbox.send(Command::Taken(key));
+                }
                 self.count_delivered();
                 Poll::Ready(true)
             }
@@ -156,14 +158,14 @@ impl Subscription {
     }
 
     fn release(&self, bytes: usize) {
-        if let Some(key) = self.backlog.release(bytes, self.shared.clock.now()) {
+        if let Some(key) = self.backlog.release(bytes, self.shared.around.clock.now()) {
             self.mailbox.send(Command::Writable(key));
         }
     }
 
     fn count_delivered(&self) {
-        let meter = &self.shared.meter;
-        let now_micros = self.shared.clock.now_micros();
+        let meter = &self.shared.around.meter;
+        let now_micros = self.shared.around.clock.now_micros();
         let (mut events, mut replayed, mut bytes) = (0, 0, 0);
         for piece in &self.taken {
             bytes += piece.len() as u64;
@@ -188,7 +190,7 @@ impl Drop for Subscription {
             self.mailbox.send(Command::Unsubscribe(key));
         }
         let reason = self.backlog.end().map_or(EndReason::Client, |end| end.reason);
-        self.shared.meter.count_end(reason, self.opened_at.elapsed());
+        self.shared.around.meter.count_end(reason, self.opened_at.elapsed());
         self.shared.release_connection();
     }
 }

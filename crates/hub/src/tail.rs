@@ -6,11 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-use tidings_core::{Bounds, Interest};
-use tidings_log::{ReadError, ReadLimit, ReadStep, Ring, SeekStep, entry_bytes};
+use tidings_core::{Interest, ReadOutcome};
+use tidings_log::{EventLog, ReadError, ReadLimit, ReadStep, Ring, SeekStep};
 
 use crate::Limits;
 use crate::delivery::{Delivery, Encoded};
+use crate::replay::{bytes_of, leave_out_dropped};
 
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -35,7 +36,7 @@ impl Tail {
     pub(crate) fn push(&self, entries: Vec<Arc<Encoded>>) {
         let mut ring = self.ring.write().expect(UNPOISONED);
         for entry in entries {
-            let bytes = entry_bytes(&entry, entry.payload.frame.len());
+            let bytes = bytes_of(&entry);
             ring.push(entry, bytes);
         }
         ring.shrink(self.events_max, self.bytes_max);
@@ -54,38 +55,44 @@ impl Tail {
         self.ring.read().expect(UNPOISONED).from(from, events_max)
     }
 
+    /// Reads what is in the tail and kept by the log; `None` if the log must be read.
     pub(crate) fn read(
         &self,
         from: u64,
         until: u64,
         interest: &Interest,
+        log: &dyn EventLog,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Delivery>, ReadError> {
+    ) -> Option<ReadOutcome<Delivery>> {
         let ring = self.ring.read().expect(UNPOISONED);
-        let candidates = ring.candidates(from, until, interest, limit)?;
+        let candidates = ring.candidates(from, until, interest, limit).ok()?;
         drop(ring);
-        Ok(candidates.select(interest, limit))
+        let ReadStep { mut entries, next } = candidates.select(interest, limit);
+        let dropped = leave_out_dropped(log, interest, from, &mut entries);
+        Some(ReadOutcome::Entries { entries, next, dropped })
     }
 
     /// Searches the tail; `None` if that is for the log: what lies below the tail, or if the tail
-    /// holds what is no longer `kept`.
+    /// may hold what is no longer kept.
     pub(crate) fn seek(
         &self,
         before: u64,
         wanted: u32,
         interest: &Interest,
-        kept: Bounds,
+        log: &dyn EventLog,
         limit: ReadLimit,
     ) -> Option<SeekStep> {
+        let kept = log.bounds().oldest;
         let ring = self.ring.read().expect(UNPOISONED);
         let oldest = ring.bounds().oldest;
-        if before <= oldest || oldest < kept.oldest {
+        if before <= oldest || oldest < kept {
             return None;
         }
         let candidates = ring.candidates_below(before, interest, limit.candidates_max);
         drop(ring);
         // The log goes on below the tail.
-        Some(candidates.search(wanted, interest, kept.oldest, limit.comparisons_max))
+        let step = candidates.search(wanted, interest, kept, limit.comparisons_max);
+        log.dropped(interest, step.before).is_none().then_some(step)
     }
 }
 

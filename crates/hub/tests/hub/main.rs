@@ -1,5 +1,11 @@
 //! The hub as a program that embeds it sees it.
 
+mod catch_up;
+mod finished;
+mod keys;
+mod log;
+mod rules;
+
 use std::sync::Arc;
 use std::time::Duration;
 
