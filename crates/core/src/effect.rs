@@ -93,7 +93,9 @@ pub enum Effect<P> {
 pub enum Notice {
     /// Events after the id it asked for are gone.
     Gap(Gap),
-    /// It fell behind what is kept: offsets from `missed` up to, not including, `oldest` are gone.
+    /// It fell behind what is kept: offsets from `missed` up to, not including, `oldest` are gone,
+    /// all of them or, where a rule keeps fewer events of some topics, the last one and perhaps
+    /// others.
     Lagged {
         /// The first offset it did not receive.
         missed: u64,
@@ -105,10 +107,10 @@ pub enum Notice {
         /// The reconnection time to use.
         retry_ms: Millis,
     },
-    /// It has received the last event of all topics it asked for, as far as it may; the stream
-    /// ends with this.
+    /// All topics it asked for have had their last event, and it has received what was for it. The
+    /// stream ends after this.
     Finished {
-        /// The topics it asked for, sorted.
+        /// These topics, sorted.
         topics: Vec<Topic>,
     },
 }
@@ -138,7 +140,8 @@ pub enum ReadOutcome<P> {
         /// Everything before this offset was looked at. Greater than `from`.
         next: u64,
         /// The highest offset from `from` on, even beyond `next`, of what may interest the
-        /// subscriber and was removed although older events are kept; `None` if nothing was.
+        /// subscriber and was removed although older events are kept; `None` if there is none.
+        /// Ask for it after the entries: what is removed in between would never be told of.
         dropped: Option<u64>,
     },
     /// The first offsets asked for are no longer kept.

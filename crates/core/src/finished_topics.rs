@@ -1,7 +1,8 @@
 //! Which topics of an interest have had their last event.
 //!
-//! Only an interest that names nothing but exact topics can come to an end; for one with a pattern
-//! nothing is recorded.
+//! What is known holds at the head: a topic that the log has finished later is open until the head
+//! is there. Only an interest that names nothing but exact topics can come to an end; for one with
+//! a pattern nothing is recorded.
 
 use crate::{Entry, Interest, Selector, Topic};
 
@@ -20,30 +21,37 @@ impl FinishedTopics {
         Self { topic_count: interest.exact_topics().map(Iterator::count), finished: Vec::new() }
     }
 
-    /// Replaces what is known by what the log says.
-    pub(crate) fn replace(&mut self, interest: &Interest, finished: &[(Topic, u64)]) {
+    /// Replaces what is known by what the log says, as far as it happened before `head`; the rest
+    /// is still to come through [`note`](Self::note).
+    pub(crate) fn replace(&mut self, interest: &Interest, finished: &[(Topic, u64)], head: u64) {
         self.finished.clear();
-        for (topic, offset) in finished.iter().filter(|(topic, _)| names(interest, topic)) {
-            self.finish(topic, *offset);
+        if self.topic_count.is_none() {
+            return;
+        }
+        for (topic, offset) in finished {
+            if *offset < head && names(interest, topic) {
+                self.finish(topic, *offset);
+            }
         }
     }
 
-    /// Takes note of an appended event under one of the topics of `interest`.
+    /// Takes note of an event at the head that has one of the topics of `interest`.
     pub(crate) fn note<P>(&mut self, interest: &Interest, entry: &Entry<P>) {
         if entry.is_final && self.topic_count.is_some() {
             for topic in entry.topics.iter().filter(|topic| names(interest, topic)) {
                 self.finish(topic, entry.offset);
             }
         } else if !self.finished.is_empty() {
-            self.finished
-                .retain(|(topic, offset)| *offset > entry.offset || !entry.topics.contains(topic));
+            self.finished.retain(|(topic, _)| !entry.topics.contains(topic));
         }
     }
 
     /// The offset after which no event is to come, or `None` while one may.
     pub(crate) fn end(&self) -> Option<u64> {
-        let is_over = self.topic_count == Some(self.finished.len());
-        self.finished.iter().map(|&(_, offset)| offset).max().filter(|_| is_over)
+        if self.topic_count != Some(self.finished.len()) {
+            return None;
+        }
+        self.finished.iter().map(|&(_, offset)| offset).max()
     }
 
     /// The finished topics, sorted.
@@ -53,7 +61,7 @@ impl FinishedTopics {
 
     fn finish(&mut self, topic: &Topic, offset: u64) {
         match self.finished.binary_search_by(|(known, _)| known.cmp(topic)) {
-            Ok(place) => self.finished[place].1 = self.finished[place].1.max(offset),
+            Ok(place) => self.finished[place].1 = offset,
             Err(place) => self.finished.insert(place, (topic.clone(), offset)),
         }
     }

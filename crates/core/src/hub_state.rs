@@ -7,6 +7,8 @@
 //!
 //! It guarantees, whatever the order of calls: a subscriber is offered every event from its start
 //! on that its interest admits, once, in order, except those that a [`Notice`] announced as gone.
+//! A subscriber of exact topics alone ends once they are all finished and it has been offered what
+//! was published before, even if the last events themselves are not for it.
 //! It keeps nothing for a subscriber but a cursor: what a subscriber cannot take now is read again
 //! later.
 //!
@@ -102,10 +104,11 @@ impl<P> HubState<P> {
     }
 
     /// Adds a subscriber. A `gap` that was found while its start was resolved is announced first.
+    /// A subscriber that is owed nothing any more is closed by the next effects.
     ///
-    /// `finished` are the topics that `interest` names and that have had their last event, each
-    /// with its offset, as the log says. It may know more than was handed in here, but not less: it
-    /// must have been asked after the last call of [`handle_appended`](Self::handle_appended).
+    /// `finished` are all topics that `interest` names and that the log holds for finished, each
+    /// with the offset of its last event. The log must be asked after the last call of
+    /// [`handle_appended`](Self::handle_appended): it may know of more events, but not of fewer.
     pub fn subscribe(
         &mut self,
         interest: Interest,
@@ -186,20 +189,20 @@ impl<P> HubState<P> {
     }
 
     /// Takes note that events up to, not including, `next` have been appended but cannot be handed
-    /// in: who is live reads them from the log. `finished` gives the offset of the last event of a
-    /// topic that is finished, as the log says by now.
+    /// in: who is live reads them from the log. `finished` asks the log for the offset of the last
+    /// event of a topic, `None` while it is open.
     pub fn handle_skipped(&mut self, next: u64, finished: impl Fn(&Topic) -> Option<u64>) {
-        for group in self.groups.values_mut() {
-            let topics = group.interest.exact_topics().into_iter().flatten();
-            let known = topics.filter_map(|topic| Some((topic.clone(), finished(topic)?)));
-            group.finished.replace(&group.interest, &known.collect::<Vec<_>>());
-        }
         let settled: Vec<(SubscriberKey, u64)> = self
             .groups
             .values()
             .flat_map(|group| group.live.iter().map(|&key| (key, self.settled(key))))
             .collect();
         self.head = self.head.max(next);
+        for group in self.groups.values_mut() {
+            let topics = group.interest.exact_topics().into_iter().flatten();
+            let known = topics.filter_map(|topic| Some((topic.clone(), finished(topic)?)));
+            group.finished.replace(&group.interest, &known.collect::<Vec<_>>(), self.head);
+        }
         for (key, cursor) in settled {
             if cursor < self.head {
                 self.leave_live(key);
@@ -497,12 +500,11 @@ impl<P> HubState<P> {
         self.effects.push_back(Effect::Close { subscriber: key, reason, cursor });
     }
 
-    /// Whether nothing more is to come for a subscriber: its topics are finished, it is beyond the
-    /// last of their events, and so is the head, behind which all that is known holds at once.
+    /// Whether nothing more is to come for a subscriber.
     fn is_finished(&self, key: SubscriberKey) -> bool {
         let subscriber = &self.subscribers[key];
         let end = self.groups[subscriber.group].finished.end();
-        end.is_some_and(|offset| offset < subscriber.cursor.min(self.head))
+        end.is_some_and(|offset| offset < subscriber.cursor)
     }
 
     fn finish(&mut self, key: SubscriberKey) {
@@ -575,12 +577,12 @@ impl<P> HubState<P> {
         if let Some(&key) = self.group_by_interest.get(&interest) {
             let group = &mut self.groups[key];
             group.member_count += 1;
-            group.finished.replace(&group.interest, finished);
+            group.finished.replace(&group.interest, finished, self.head);
             return key;
         }
         let interest = Arc::new(interest);
         let mut known = FinishedTopics::none_of(&interest);
-        known.replace(&interest, finished);
+        known.replace(&interest, finished, self.head);
         let key = self.groups.insert(Group {
             interest: Arc::clone(&interest),
             member_count: 1,

@@ -1,5 +1,7 @@
+//! What a subscriber sees, one behaviour a test; [`schedules`] holds the rest to a model.
+
 use super::*;
-use crate::{Rights, Selector};
+use crate::{EventType, Rights, Selector};
 
 mod schedules;
 
@@ -7,6 +9,278 @@ type State = HubState<()>;
 
 const OPTIONS: StateOptions =
     StateOptions { heartbeat_ms: 15_000, write_timeout_ms: 30_000, log_retry_ms: 1_000 };
+const STREAM: StreamOptions = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
+
+/// Makes an event of its topics and, after them, what it is: `a b final private created`.
+fn entry(offset: u64, text: &str) -> Arc<Entry<()>> {
+    let mut entry = Entry {
+        offset,
+        topics: Box::default(),
+        event_type: None,
+        private: false,
+        is_final: false,
+        payload: (),
+    };
+    let mut topics = Vec::new();
+    for word in text.split(' ') {
+        match word {
+            "final" => entry.is_final = true,
+            "private" => entry.private = true,
+            "created" => entry.event_type = Some(EventType::parse(word).unwrap()),
+            topic => topics.push(Topic::parse(topic).unwrap()),
+        }
+    }
+    entry.topics = topics.into();
+    Arc::new(entry)
+}
+
+fn entries(texts: &[&str]) -> Vec<Arc<Entry<()>>> {
+    (1..).zip(texts).map(|(offset, text)| entry(offset, text)).collect()
+}
+
+/// An interest in public events under selectors that are separated by blanks.
+fn interest(selectors: &str) -> Interest {
+    let selectors = selectors.split(' ').map(|text| Selector::parse(text).unwrap()).collect();
+    Interest::new(selectors, Vec::new(), Rights::public_only())
+}
+
+/// What the log would say of these topics when it holds `published`.
+fn finished_by(published: &[Arc<Entry<()>>], interest: &Interest) -> Vec<(Topic, u64)> {
+    let last_of = |topic: &Topic| {
+        published.iter().rfind(|entry| entry.topics.contains(topic)).filter(|entry| entry.is_final)
+    };
+    let topics = interest.exact_topics().into_iter().flatten();
+    topics.filter_map(|topic| Some((topic.clone(), last_of(topic)?.offset))).collect()
+}
+
+/// Does what the state machine wants, from a log that keeps everything, with outlets that take
+/// everything, and returns what there was to see: offsets, notices, ends.
+fn drain(state: &mut State, published: &[Arc<Entry<()>>]) -> Vec<String> {
+    let mut seen = Vec::new();
+    while let Some(effect) = state.poll_effect() {
+        match effect {
+            Effect::Write(write) => {
+                seen.extend(write.batch.entries.iter().map(|entry| entry.offset.to_string()));
+                state.handle_written(&write, write.batch.entries.len(), true, 0);
+            }
+            Effect::Read { subscriber, from, until, .. } => {
+                let entries = published[from as usize - 1..until as usize - 1].to_vec();
+                let outcome = ReadOutcome::Entries { entries, next: until, dropped: None };
+                state.handle_read(subscriber, outcome, 0);
+            }
+            Effect::Announce { notice, .. } => seen.push(notice_text(&notice)),
+            Effect::Seek { subscriber, interest, before, wanted } => {
+                let is_hit = |entry: &&Arc<Entry<()>>| {
+                    interest.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
+                };
+                let hits = published[..before as usize - 1].iter().rev().filter(is_hit);
+                let hits: Vec<u64> = hits.take(wanted as usize).map(|entry| entry.offset).collect();
+                let (found, lowest) = (hits.len() as u32, hits.last().copied());
+                let outcome = SeekOutcome::Found { found, lowest, before: 1, complete: true };
+                state.handle_sought(subscriber, outcome, 0);
+            }
+            Effect::Close { reason, .. } => seen.push(format!("{reason:?}")),
+            effect => panic!("{effect:?} was not to come"),
+        }
+    }
+    seen
+}
+
+fn notice_text(notice: &Notice) -> String {
+    match notice {
+        Notice::Gap(gap) => format!("gap to {}", gap.oldest),
+        Notice::Lagged { missed, oldest } => format!("lagged from {missed} to {oldest}"),
+        Notice::Shutdown { .. } => "shutdown".to_owned(),
+        Notice::Finished { topics } => {
+            format!("finished {}", topics.iter().map(Topic::as_str).collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// Subscribes before anything is published, then publishes one event at a time, and all at once.
+fn check_live(selectors: &str, stream: StreamOptions, published: &[&str], expected: &[&str]) {
+    let published = entries(published);
+    for step in [1, published.len()] {
+        let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+        state.subscribe(interest(selectors), &[], Start::At(1), None, stream, 0);
+        let mut seen = Vec::new();
+        for appended in published.chunks(step) {
+            state.handle_appended(appended);
+            seen.extend(drain(&mut state, &published));
+        }
+        assert_eq!(seen, expected, "{selectors}, {step} at a time");
+    }
+}
+
+/// Subscribes when everything is published.
+fn check_late(selectors: &str, start: Start, published: &[&str], expected: &[&str]) {
+    let (published, interest) = (entries(published), interest(selectors));
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.handle_appended(&published);
+    let finished = finished_by(&published, &interest);
+    state.subscribe(interest, &finished, start, None, STREAM, 0);
+    assert_eq!(drain(&mut state, &published), expected, "{start:?}");
+}
+
+#[test]
+fn a_stream_ends_after_the_last_event_of_all_its_topics() {
+    let published = ["a", "b final", "c", "a final", "c"];
+    check_live("a", STREAM, &published, &["1", "4", "finished a", "Finished"]);
+    check_live("a b", STREAM, &published, &["1", "2", "4", "finished a b", "Finished"]);
+    check_live("a b c", STREAM, &published, &["1", "2", "3", "4", "5"]);
+    check_live("a b", STREAM, &["c", "a b final"], &["2", "finished a b", "Finished"]);
+}
+
+#[test]
+fn a_pattern_is_never_finished() {
+    check_live("{+any}", STREAM, &["a", "a final"], &["1", "2"]);
+    check_live("a *", STREAM, &["a", "a final"], &["1", "2"]);
+}
+
+#[test]
+fn a_last_event_that_is_hidden_ends_the_stream() {
+    let published = ["a", "a private final", "c"];
+    check_live("a", STREAM, &published, &["1", "finished a", "Finished"]);
+    for start in [Start::At(1), Start::After(0), Start::Last(9)] {
+        check_late("a", start, &published, &["1", "finished a", "Finished"]);
+    }
+    let types = vec![EventType::parse("created").unwrap()];
+    let wanted = Interest::new(vec![Selector::parse("a").unwrap()], types, Rights::everything());
+    let published = entries(&["a created", "a final"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.subscribe(wanted, &[], Start::At(1), None, STREAM, 0);
+    state.handle_appended(&published);
+    assert_eq!(drain(&mut state, &published), ["1", "finished a", "Finished"]);
+}
+
+#[test]
+fn a_stream_without_control_events_ends_in_silence() {
+    let stream = StreamOptions { control: false, ..STREAM };
+    check_live("a", stream, &["a final"], &["1", "Finished"]);
+}
+
+#[test]
+fn a_poll_that_receives_the_last_event_is_told_so() {
+    let stream = StreamOptions { poll_deadline: Some(1_000), ..STREAM };
+    check_live("a", stream, &["a final"], &["1", "finished a", "Finished"]);
+    check_live("a", stream, &["a private final"], &["finished a", "Finished"]);
+    check_live("a b", stream, &["a final"], &["1", "PollDone"]);
+}
+
+#[test]
+fn a_stream_that_begins_behind_the_last_event_ends_at_once() {
+    let published = ["a", "a final", "c", "c"];
+    let end = ["finished a", "Finished"];
+    for start in [Start::At(5), Start::After(4), Start::Last(0), Start::At(3), Start::After(2)] {
+        check_late("a", start, &published, &end);
+    }
+    let [told, ended] = end;
+    for start in [Start::At(2), Start::After(1), Start::Last(1)] {
+        check_late("a", start, &published, &["2", told, ended]);
+    }
+    for start in [Start::At(1), Start::After(0), Start::Last(2)] {
+        check_late("a", start, &published, &["1", "2", told, ended]);
+    }
+}
+
+#[test]
+fn an_event_opens_a_finished_topic() {
+    let published = entries(&["a final", "a", "a final"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
+    state.handle_appended(&published[..2]);
+    assert_eq!(drain(&mut state, &published), ["1", "2"]);
+    state.handle_appended(&published[2..]);
+    assert_eq!(drain(&mut state, &published), ["3", "finished a", "Finished"]);
+}
+
+#[test]
+fn a_topic_that_the_log_knows_to_be_finished_ends_streams_once_the_head_is_there() {
+    let published = entries(&["a", "a final"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let finished = finished_by(&published, &interest("a"));
+    state.subscribe(interest("a"), &finished, Start::At(3), None, STREAM, 0);
+    state.subscribe(interest("a"), &finished, Start::After(1), None, STREAM, 0);
+    state.handle_appended(&published[..1]);
+    assert_eq!(drain(&mut state, &published), [""; 0]);
+    state.handle_appended(&published[1..]);
+    let ended = ["finished a", "Finished"];
+    assert_eq!(drain(&mut state, &published), [&["2"], &ended[..], &ended[..]].concat());
+}
+
+#[test]
+fn a_topic_that_the_log_opened_again_is_open_for_a_group_that_remembers_its_end() {
+    let published = entries(&["a", "a final"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    // Its first read is not answered, so the group stays.
+    state.handle_appended(&published[..1]);
+    state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
+    assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
+    state.handle_appended(&published[1..]);
+    state.subscribe(interest("a"), &[], Start::At(3), None, STREAM, 0);
+    assert_eq!(drain(&mut state, &published), [""; 0]);
+    state.subscribe(
+        interest("a"),
+        &[(Topic::parse("a").unwrap(), 2)],
+        Start::At(3),
+        None,
+        STREAM,
+        0,
+    );
+    assert_eq!(drain(&mut state, &published), ["finished a", "Finished"]);
+}
+
+#[test]
+fn events_that_are_skipped_may_have_finished_a_topic() {
+    let published = entries(&["a", "a private final"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
+    state.handle_skipped(3, |_| Some(2));
+    assert_eq!(drain(&mut state, &published), ["1", "finished a", "Finished"]);
+}
+
+/// Answers the reads of a subscriber in a log with the offsets 1 to 99 and nothing of interest, ten
+/// offsets at a time and with one of `dropped` each.
+fn check_dropped(start: Start, dropped: &[Option<u64>], expected: &[&str]) {
+    let mut state = State::new(Epoch::from_random(1), 100, OPTIONS);
+    let key = state.subscribe(interest("a"), &[], start, None, STREAM, 0);
+    let mut seen = Vec::new();
+    let mut dropped_then = dropped.iter().copied();
+    while let Some(effect) = state.poll_effect() {
+        match effect {
+            Effect::Read { from, .. } => {
+                let Some(dropped) = dropped_then.next() else { break };
+                let (entries, next) = (Vec::new(), from + 10);
+                state.handle_read(key, ReadOutcome::Entries { entries, next, dropped }, 0);
+            }
+            Effect::Announce { notice, .. } => seen.push(notice_text(&notice)),
+            effect => panic!("{effect:?} was not to come"),
+        }
+    }
+    assert_eq!(seen, expected, "{start:?}, {dropped:?}");
+}
+
+#[test]
+fn what_is_dropped_after_an_id_is_told_once() {
+    check_dropped(Start::After(0), &[None, None], &[]);
+    check_dropped(Start::After(0), &[Some(5), None], &["gap to 6"]);
+    check_dropped(Start::After(0), &[Some(50), Some(50), Some(50)], &["gap to 51"]);
+    let again = ["gap to 51", "lagged from 21 to 61"];
+    check_dropped(Start::After(0), &[Some(50), Some(50), Some(60)], &again);
+    check_dropped(Start::After(0), &[None, Some(20)], &["gap to 21"]);
+}
+
+#[test]
+fn who_names_no_id_is_told_only_of_what_is_dropped_while_it_reads() {
+    check_dropped(Start::At(1), &[Some(50), Some(50)], &[]);
+    check_dropped(Start::At(1), &[Some(50), Some(60)], &["lagged from 11 to 61"]);
+    check_dropped(Start::At(1), &[None, Some(20)], &["lagged from 11 to 21"]);
+}
+
+#[test]
+fn what_is_dropped_beyond_the_head_is_not_told_yet() {
+    check_dropped(Start::After(0), &[Some(500), Some(600)], &["gap to 100"]);
+}
 
 #[test]
 fn a_poll_does_not_end_before_what_is_kept_was_read() {
