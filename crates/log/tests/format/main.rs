@@ -1,0 +1,3 @@
+//! The files of a log: those that earlier versions wrote, and those that a disk has damaged.
+
+mod kept;
