@@ -331,7 +331,9 @@ fn save_segment(
     let new = Header {
         salt: random_bits()?,
         base: segment.base,
-        ..header.unwrap_or(Header { salt: 0, base: segment.base, boot: 0, is_unsynced: false })
+        boot: header.map_or(0, |header| header.boot),
+        is_unsynced: header.is_some_and(|header| header.is_unsynced),
+        is_rewritten: true,
     };
     let checksum = Checksum::new(new.salt);
     let mut out = new.write().to_vec();

@@ -275,6 +275,19 @@ impl Footer {
         Ok(trailer.map(|trailer| Self { trailer, checksum, file_name }))
     }
 
+    /// Holds all of it against its checksums.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Damaged`] if a part is not as it was written.
+    pub(crate) fn check(&self, file: &dyn File) -> Result<(), Fault> {
+        for (section, count) in SECTIONS.iter().zip(self.trailer.counts()) {
+            let mut blocks = self.blocks(file, *section);
+            (0..(count as usize).div_ceil(section.items())).try_for_each(|at| blocks.load(at))?;
+        }
+        (0..self.trailer.blobs.len()).try_for_each(|blob| self.blob(file, blob).map(drop))
+    }
+
     pub(crate) fn frame(&self) -> Frame {
         self.trailer.frame
     }
@@ -475,7 +488,9 @@ impl Footer {
 
     fn blocks<'a>(&'a self, file: &'a dyn File, section: Section) -> Blocks<'a> {
         let start = self.trailer.section_start(section.number);
-        Blocks { file, footer: self, section, start, block: None, bytes: [0; BLOCK_BYTES] }
+        let count = self.trailer.counts()[section.number] as usize;
+        let bytes = [0; BLOCK_BYTES];
+        Blocks { file, footer: self, section, start, count, block: None, bytes }
     }
 
     fn blob(&self, file: &dyn File, blob: usize) -> Result<Vec<u8>, Fault> {
@@ -508,6 +523,7 @@ struct Blocks<'a> {
     footer: &'a Footer,
     section: Section,
     start: u64,
+    count: usize,
     block: Option<usize>,
     bytes: [u8; BLOCK_BYTES],
 }
@@ -542,9 +558,13 @@ impl Blocks<'_> {
     fn load(&mut self, block: usize) -> Result<(), Fault> {
         self.block = None;
         let position = self.start + (block * BLOCK_BYTES) as u64;
-        let read = self.file.read_at(&mut self.bytes, position)?;
-        let sum = block_sum(self.section, block, &self.bytes, &self.footer.checksum);
-        if read < BLOCK_BYTES || sum != u32_at(&self.bytes, BLOCK_PAYLOAD_BYTES) {
+        let items = self.count.saturating_sub(block * self.section.items());
+        let length = self.section.block_bytes(items.min(self.section.items()));
+        let bytes = &mut self.bytes[..length];
+        let read = self.file.read_at(bytes, position)?;
+        let (items, sum) = bytes.split_at(length - 4);
+        let expected = block_sum(self.section, block, items, &self.footer.checksum);
+        if read < length || expected != u32_at(sum, 0) {
             let what = "a block of the index does not match its checksum";
             return Err(Fault::damaged(&self.footer.file_name, position, what));
         }
@@ -563,7 +583,21 @@ struct Section {
 impl Section {
     /// How many stand in one block.
     const fn items(self) -> usize {
-        BLOCK_PAYLOAD_BYTES / self.item_bytes
+        (BLOCK_BYTES - 4) / self.item_bytes
+    }
+
+    /// What a block with so many items takes; all but the last are full.
+    const fn block_bytes(self, items: usize) -> usize {
+        if items == self.items() { BLOCK_BYTES } else { items * self.item_bytes + 4 }
+    }
+
+    /// What all blocks with so many items take.
+    fn bytes(self, count: usize) -> u64 {
+        let last = match count % self.items() {
+            0 => 0,
+            rest => self.block_bytes(rest),
+        };
+        (count / self.items() * BLOCK_BYTES + last) as u64
     }
 }
 
@@ -573,30 +607,27 @@ fn write_blocks<const N: usize>(
     checksum: &Checksum,
     out: &mut Vec<u8>,
 ) {
-    let (mut start, mut block) = (out.len(), 0);
-    let mut finish = |out: &mut Vec<u8>, start: usize| {
-        out.resize(start + BLOCK_BYTES, 0);
-        let sum = block_sum(section, block, &out[start..], checksum);
-        out[start + BLOCK_PAYLOAD_BYTES..].copy_from_slice(&sum.to_le_bytes());
-        block += 1;
-    };
-    let mut in_block = 0;
-    for item in items {
-        if in_block == section.items() {
-            finish(out, start);
-            (start, in_block) = (out.len(), 0);
+    let mut items = items.peekable();
+    for block in 0.. {
+        if items.peek().is_none() {
+            return;
         }
-        out.extend_from_slice(&item);
-        in_block += 1;
-    }
-    if in_block > 0 {
-        finish(out, start);
+        let start = out.len();
+        let mut count = 0;
+        for item in items.by_ref().take(section.items()) {
+            out.extend_from_slice(&item);
+            count += 1;
+        }
+        // Nothing stands between the items of a full block and its checksum but zeros.
+        out.resize(start + section.block_bytes(count) - 4, 0);
+        let sum = block_sum(section, block, &out[start..], checksum);
+        out.extend_from_slice(&sum.to_le_bytes());
     }
 }
 
-fn block_sum(section: Section, block: usize, bytes: &[u8], checksum: &Checksum) -> u32 {
+fn block_sum(section: Section, block: usize, items: &[u8], checksum: &Checksum) -> u32 {
     let place = (section.number as u64) << 32 | block as u64;
-    checksum.of(&[&place.to_le_bytes(), &bytes[..BLOCK_PAYLOAD_BYTES]])
+    checksum.of(&[&place.to_le_bytes(), items])
 }
 
 fn read_fence(item: &[u8]) -> Fence {
@@ -694,12 +725,14 @@ impl Trailer {
         is_sound.then_some(trailer)
     }
 
+    /// How many items the sections have.
+    fn counts(&self) -> [u32; 3] {
+        [self.fence_count, self.topic_count, self.posting_count]
+    }
+
     fn section_start(&self, section: usize) -> u64 {
-        let counts = [self.fence_count, self.topic_count, self.posting_count];
-        let blocks = |(section, count): (&Section, u32)| {
-            u64::from(count).div_ceil(section.items() as u64) * BLOCK_BYTES as u64
-        };
-        let before: u64 = SECTIONS.iter().zip(counts).take(section).map(blocks).sum();
+        let bytes = |(section, count): (&Section, u32)| section.bytes(count as usize);
+        let before: u64 = SECTIONS.iter().zip(self.counts()).take(section).map(bytes).sum();
         self.frame.data_end.saturating_add(MARKER_BYTES as u64 + before)
     }
 
@@ -731,7 +764,6 @@ const TRAILER_MAGIC: [u8; 8] = *b"\xF7TIDEND\n";
 const TRAILER_BYTES: usize = 112;
 
 const BLOCK_BYTES: usize = 4_096;
-const BLOCK_PAYLOAD_BYTES: usize = BLOCK_BYTES - 4;
 const FENCES: Section = Section { number: 0, item_bytes: 16 };
 const DIRECTORY: Section = Section { number: 1, item_bytes: 16 };
 const POSTINGS: Section = Section { number: 2, item_bytes: 8 };

@@ -179,28 +179,43 @@ pub(super) fn open_segment(files: &dyn Files, base: u64, is_last: bool) -> Resul
     let name = segment_name(base);
     let file = files.open(&name)?;
     let file_bytes = file.len()?;
-    if is_last && is_all_zeros(&*file)? {
-        files.remove(&name)?;
-        files.sync()?;
-        return Ok(Found::Empty);
-    }
-    let header = Header::read(&*file, &name)?;
+    let header = match Header::read(&*file, &name) {
+        // A header is written and synced before anything else is.
+        Err(Fault::Damaged(_)) if is_last && is_unused(&*file)? => {
+            files.remove(&name)?;
+            files.sync()?;
+            return Ok(Found::Empty);
+        }
+        header => header?,
+    };
     if header.base != base {
         return Err(Fault::damaged(&name, 24, "the file has the name of another segment"));
     }
-    match Footer::read(&*file, &name, header.salt)? {
+    let mut footer = Footer::read(&*file, &name, header.salt)?;
+    if is_last && let Some(found) = &footer {
+        // Its writing may have been interrupted. The records say all that it says.
+        match found.check(&*file) {
+            Err(Fault::Damaged(_)) => footer = None,
+            checked => checked?,
+        }
+    }
+    match footer {
         Some(footer) if footer.frame().base == base => {
             Ok(Found::Sealed(Sealed { file, name, header, footer, file_bytes }))
         }
         Some(_) => Err(Fault::damaged(&name, 24, "the index is that of another segment")),
-        None if is_last => Ok(Found::Unsealed(Unsealed { file, name, header, file_bytes })),
+        // What was written anew was whole before it had its name.
+        None if is_last && !header.is_rewritten => {
+            Ok(Found::Unsealed(Unsealed { file, name, header, file_bytes }))
+        }
         None => Err(Fault::damaged(&name, file_bytes, "the segment does not end with its index")),
     }
 }
 
-fn is_all_zeros(file: &dyn File) -> io::Result<bool> {
+/// Whether nothing was written behind the header.
+fn is_unused(file: &dyn File) -> io::Result<bool> {
     let mut bytes = vec![0; 64 << 10];
-    let mut position = 0;
+    let mut position = HEADER_BYTES as u64;
     loop {
         let read = file.read_at(&mut bytes, position)?;
         if bytes[..read].iter().any(|&byte| byte != 0) {
@@ -303,8 +318,8 @@ fn is_unfinished(rest: &[u8], position: u64, checksum: &Checksum) -> bool {
     let first_sector = (SECTOR_BYTES - position % SECTOR_BYTES) as usize;
     let (first, others) = record.split_at(first_sector.min(record.len()));
     let is_missing = |part: &[u8]| !part.is_empty() && part.iter().all(|&byte| byte == 0);
-    // The last byte of a record is padding, and no zero.
-    let ends_early = length > HEAD_BYTES && record.ends_with(&[0]);
+    // The last byte of a head is no zero, nor is that of a record.
+    let ends_early = head.ends_with(&[0]) || record.ends_with(&[0]);
     ends_early || is_missing(first) || others.chunks(SECTOR_BYTES as usize).any(is_missing)
 }
 
@@ -412,7 +427,7 @@ impl Recovered {
 /// at once, and written as the next one would be.
 fn is_worth_reopening(last: &Sealed, is_unsynced: bool, capacity: u64) -> bool {
     let is_small = last.footer.frame().data_end <= (capacity / 4).min(REOPENED_BYTES_MAX);
-    let is_same = last.header.is_unsynced == is_unsynced;
+    let is_same = last.header.is_unsynced == is_unsynced && !last.header.is_rewritten;
     is_small && is_same && (!is_unsynced || last.header.boot == current_boot())
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Header {
     pub(crate) boot: u128,
     /// Whether what was appended was left to the operating system to write.
     pub(crate) is_unsynced: bool,
+    /// Whether it was written anew with a part of what it held: offsets may be missing, and its index
+    /// knows more than its records.
+    pub(crate) is_rewritten: bool,
 }
 
 impl Header {
@@ -30,7 +33,8 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..16].copy_from_slice(&u32::from(self.is_unsynced).to_le_bytes());
+        let flags = u32::from(self.is_unsynced) | u32::from(self.is_rewritten) << 1;
+        bytes[12..16].copy_from_slice(&flags.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.salt.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.base.to_le_bytes());
         bytes[32..48].copy_from_slice(&self.boot.to_le_bytes());
@@ -63,7 +67,8 @@ impl Header {
             ));
         }
         Ok(Self {
-            is_unsynced: u32_at(&bytes, 12) != 0,
+            is_unsynced: u32_at(&bytes, 12) & 1 != 0,
+            is_rewritten: u32_at(&bytes, 12) & 2 != 0,
             salt: u64_at(&bytes, 16),
             base: u64_at(&bytes, 24),
             boot: u128::from_le_bytes(*bytes[32..].first_chunk().expect("the header is longer")),

@@ -67,16 +67,17 @@ impl Head {
     pub(crate) fn read(bytes: &[u8; HEAD_BYTES], checksum: &Checksum) -> Option<Self> {
         let head = Self {
             body_bytes: u32_at(bytes, 0),
-            offset: u64_at(bytes, 8),
-            appended_at: u64_at(bytes, 16),
-            batch: u32_at(bytes, 24),
-            flags: u16_at(bytes, 28),
-            topic_count: u16_at(bytes, 30),
-            event_type_bytes: u16_at(bytes, 32),
-            key_bytes: u16_at(bytes, 34),
+            batch: u32_at(bytes, 12),
+            offset: u64_at(bytes, 16),
+            appended_at: u64_at(bytes, 24),
+            flags: u16_at(bytes, 32),
+            topic_count: u16_at(bytes, 34),
+            event_type_bytes: u16_at(bytes, 36),
+            key_bytes: u16_at(bytes, 38) ^ HEAD_END,
         };
         let is_plausible = head.body_bytes <= BODY_BYTES_MAX && head.flags & !KNOWN_FLAGS == 0;
-        (is_plausible && checksum.of(&[&bytes[..36]]) == u32_at(bytes, 36)).then_some(head)
+        let is_right = || head_sum(bytes, checksum) == u32_at(bytes, 8);
+        (is_plausible && is_right()).then_some(head)
     }
 }
 
@@ -343,19 +344,26 @@ fn write(
     let (head_bytes, body) = out[start..].split_at_mut(HEAD_BYTES);
     head_bytes[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
     head_bytes[4..8].copy_from_slice(&checksum.of(&[body]).to_le_bytes());
-    head_bytes[8..16].copy_from_slice(&head.offset.to_le_bytes());
-    head_bytes[16..24].copy_from_slice(&head.appended_at.to_le_bytes());
-    head_bytes[24..28].copy_from_slice(&head.batch.to_le_bytes());
-    let shorts = [head.flags, head.topic_count, head.event_type_bytes, head.key_bytes];
-    for (place, number) in head_bytes[28..36].as_chunks_mut().0.iter_mut().zip(shorts) {
+    head_bytes[12..16].copy_from_slice(&head.batch.to_le_bytes());
+    head_bytes[16..24].copy_from_slice(&head.offset.to_le_bytes());
+    head_bytes[24..32].copy_from_slice(&head.appended_at.to_le_bytes());
+    let key_bytes = head.key_bytes ^ HEAD_END;
+    let shorts = [head.flags, head.topic_count, head.event_type_bytes, key_bytes];
+    for (place, number) in head_bytes[32..].as_chunks_mut().0.iter_mut().zip(shorts) {
         *place = number.to_le_bytes();
     }
-    let sum = checksum.of(&[&head_bytes[..36]]);
-    head_bytes[36..].copy_from_slice(&sum.to_le_bytes());
+    let head_bytes = head_bytes.first_chunk().expect("a head has this length");
+    let sum = head_sum(head_bytes, checksum);
+    out[start + 8..start + 12].copy_from_slice(&sum.to_le_bytes());
     // Padding is not zero, so that a record whose end was not written can be told.
     let end = start + padded((out.len() - start) as u64) as usize;
     out.resize(end, PADDING);
     end - start
+}
+
+/// The checksum of a head: of everything in it but itself.
+fn head_sum(bytes: &[u8; HEAD_BYTES], checksum: &Checksum) -> u32 {
+    checksum.of(&[&bytes[..8], &bytes[12..]])
 }
 
 /// How much room a record takes at most.
@@ -393,6 +401,10 @@ pub(crate) const PADDING: u8 = 0xA5;
 pub(crate) const BODY_BYTES_MAX: u32 = 1 << 30;
 pub(crate) const KEY_RUN_BYTES: usize = 48;
 
+/// Makes the last byte of a head no zero, so that one whose end was not written can be told; keys are
+/// shorter than that.
+const HEAD_END: u16 = 0xA400;
+
 /// The last record of what was written together: with it, all of it counts.
 const COMMIT: u16 = 1;
 const PRIVATE: u16 = 1 << 1;
@@ -404,3 +416,5 @@ const CARRIED_KEYS: u16 = 1 << 6;
 const KNOWN_FLAGS: u16 = 0x7f;
 
 const REMEMBERED_MAX: usize = 256;
+
+const _: () = assert!(Key::BYTES_MAX < 0x400);

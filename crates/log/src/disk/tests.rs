@@ -19,3 +19,5 @@ fn the_disk_log_conforms() {
         });
     }
 }
+
+mod faults;

@@ -198,7 +198,7 @@ impl DiskLog {
 
     fn rewrite(&self, segment: &Sealed, topics: &[(Topic, u64)]) -> Result<Sealed, TrimError> {
         let seed = self.identity.seed;
-        let header = Header { salt: random_bits()?, ..segment.header };
+        let header = Header { salt: random_bits()?, is_rewritten: true, ..segment.header };
         let mut index = OpenIndex::default();
         let mut memory = TopicMemory::default();
         let draft = format!("{}{DRAFT_SUFFIX}", segment.name);

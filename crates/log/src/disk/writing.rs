@@ -324,7 +324,13 @@ pub(super) fn create_segment(
     let file = files.create(&name)?;
     let made = (|| {
         file.reserve(capacity)?;
-        let header = Header { salt: random_bits()?, base, boot: current_boot(), is_unsynced };
+        let header = Header {
+            salt: random_bits()?,
+            base,
+            boot: current_boot(),
+            is_unsynced,
+            is_rewritten: false,
+        };
         file.write_at(&header.write(), 0)?;
         file.sync()?;
         files.sync()?;

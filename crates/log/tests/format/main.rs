@@ -1,3 +1,6 @@
 //! The files of a log: those that earlier versions wrote, and those that a disk has damaged.
 
+mod directory;
 mod kept;
+mod reopened;
+mod repaired;
