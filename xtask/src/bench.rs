@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use crate::{root, run};
 
 /// Each benchmark, and whether it measures the program.
-const BENCHMARKS: [(&str, bool); 3] = [("codec", false), ("log", false), ("publish", true)];
+const BENCHMARKS: [(&str, bool); 4] =
+    [("codec", false), ("log", false), ("publish", true), ("resume", true)];
 
 /// Runs one benchmark with options of its own, or all of them.
 pub(crate) fn run(name: Option<&str>, options: &[&str]) -> Result<()> {

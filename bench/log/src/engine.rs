@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use tidings_log::EventLog;
+use tidings_log::{DiskLog, DiskLogOptions, Durability, EventLog, KeyWindow, Retention};
 
 use crate::peer::{fjall::FjallStore, redb::RedbStore, sqlite::SqliteStore};
 use crate::store_log::StoreLog;
@@ -23,8 +23,13 @@ pub struct Engine {
     pub open: fn(&Path, is_indexed: bool) -> Result<Box<dyn MeasuredLog>>,
 }
 
-/// The first is compared with the others.
+/// The first is compared with the others: ours.
 pub const ENGINES: &[Engine] = &[
+    Engine {
+        key: "tidings",
+        name: "tidings",
+        open: |folder, _| Ok(Box::new(DiskLog::open(folder, disk_options())?)),
+    },
     Engine {
         key: "redb",
         name: "redb 4.5.0",
@@ -47,6 +52,27 @@ pub const ENGINES: &[Engine] = &[
         },
     },
 ];
+
+impl MeasuredLog for DiskLog {
+    fn compact(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// As `tidings serve` opens it by default, but that it keeps as much as is appended.
+fn disk_options() -> DiskLogOptions {
+    DiskLogOptions {
+        retention: Retention {
+            events_max: u64::MAX,
+            bytes_max: u64::MAX,
+            age_max_ms: AGE_MAX_MS,
+            rules: Vec::new(),
+        },
+        keys: KeyWindow::default(),
+        durability: Durability::Fsync,
+        segment_bytes: Some(16 << 20),
+    }
+}
 
 /// How old an event may be that is still kept.
 pub const AGE_MAX_MS: u64 = 1_000_000;

@@ -1,7 +1,8 @@
 //! The event log against embedded databases, through the same trait and with the same durability:
 //! what an append acknowledges is synced to the disk.
 //!
-//! Engines take turns, each turn in a process of its own and with empty folders. An engine counts
+//! Engines take turns at each workload, each turn in a process of its own and with an empty folder,
+//! so that what a disk does in one minute and not in the next meets them all. An engine counts
 //! only if it is right: all that was appended is read back, also after opening it again. Databases
 //! keep the same fields, and an index by topic where topics are read; they have 128 MiB to cache.
 //!
@@ -31,7 +32,7 @@ use crate::metric::{Better, METRICS, Metric, Values};
 #[derive(Debug, Parser)]
 #[command(about = "Measures the event log against embedded databases")]
 struct Options {
-    /// What a turn does: workloads, fill or open; and the engine that does it.
+    /// What a turn does, and the engine that does it.
     #[arg(hide = true, num_args = 2)]
     turn: Vec<String>,
     /// Events in the logs that are appended to, read and trimmed.
@@ -72,7 +73,10 @@ fn find(key: &str) -> Result<&'static Engine> {
 
 fn run_turn(kind: &str, engine: &Engine, options: &Options) -> Result<Values> {
     match kind {
-        "workloads" => turn::workloads(engine, options.events, &options.folder),
+        "waiting-1" => turn::waiting(engine, 1, options.events / 1_000, &options.folder),
+        "waiting-100" => turn::waiting(engine, 100, options.events / 1_000, &options.folder),
+        "scans" => turn::scans(engine, options.events, &options.folder),
+        "topics" => turn::topics(engine, options.events, &options.folder),
         "fill" => turn::fill(engine, options.open_events, &options.folder),
         "open" => turn::open_large(engine, options.open_events, &options.folder),
         _ => bail!("no turn {kind}"),
@@ -87,13 +91,20 @@ fn report(options: &Options) -> Result<()> {
     let machine = Machine::probe(&options.folder)?;
     println!("{}\n", machine.describe());
     let mut syncs_us = Vec::new();
-    let mut turns: Vec<Vec<Values>> = engines.iter().map(|_| Vec::new()).collect();
+    let mut turns: Vec<Vec<Values>> = vec![Vec::new(); engines.len()];
     for round in 1..=options.rounds {
+        turns.iter_mut().for_each(|turns| turns.push(Values::new()));
         syncs_us.push(sync_us(&options.folder)?.median());
-        for (engine, turns) in engines.iter().zip(&mut turns) {
-            eprintln!("round {round} of {}: {}", options.rounds, engine.name);
-            let scratch = Scratch::new(&options.folder)?;
-            turns.push(child("workloads", engine, options, scratch.path())?);
+        for kind in KINDS {
+            for place in 0..engines.len() {
+                // Nobody is always the first.
+                let place = (round + place) % engines.len();
+                let engine = engines[place];
+                eprintln!("round {round} of {}: {kind}: {}", options.rounds, engine.name);
+                let scratch = Scratch::new(&options.folder)?;
+                let values = child(kind, engine, options, scratch.path())?;
+                turns[place][round - 1].extend(values);
+            }
         }
     }
     if options.open_events > 0 {
@@ -184,3 +195,6 @@ fn to_json(engine: &Engine, turns: &[Values]) -> Value {
     }
     object.into()
 }
+
+/// The workloads of a round.
+const KINDS: [&str; 4] = ["waiting-1", "waiting-100", "scans", "topics"];

@@ -14,30 +14,36 @@ use tidings_log::{Body, EventLog, ReadLimit, Record, UnixMillis};
 use crate::engine::{AGE_MAX_MS, Engine, MeasuredLog};
 use crate::metric::Values;
 
-/// Appends, scans, replays and trims logs of `events` events.
-pub fn workloads(engine: &Engine, events: u64, folder: &Path) -> Result<Values> {
+/// Makes `commits` appends of so many publishes at once.
+pub fn waiting(engine: &Engine, waiting: u64, commits: u64, folder: &Path) -> Result<Values> {
+    let log = open(engine, folder, "waiting", false)?;
+    let appends = append(log.as_ref(), commits * waiting, waiting, &[topic(0)])?;
+    check_whole(log.as_ref(), commits * waiting)?;
+    Ok(Values::from([
+        (format!("append_{waiting}"), appends.per_second()),
+        (format!("append_{waiting}_p99_us"), appends.commits_us.quantile(0.99)),
+    ]))
+}
+
+/// Appends to one topic, and scans.
+pub fn scans(engine: &Engine, events: u64, folder: &Path) -> Result<Values> {
     let mut values = Values::new();
-    let commits = (events / 1_000).max(1);
-    let one = [topic(0)];
-    for waiting in [1, 100] {
-        let log = open(engine, folder, &format!("waiting-{waiting}"), false)?;
-        let appends = append(log.as_ref(), commits * waiting, waiting, &one)?;
-        values.insert(format!("append_{waiting}"), appends.per_second());
-        if waiting == 1 {
-            values.insert("append_1_p99_us".into(), appends.commits_us.quantile(0.99));
-        }
-        check_whole(log.as_ref(), commits * waiting)?;
-    }
     {
-        let log = open(engine, folder, "one-topic", false)?;
-        let appends = append(log.as_ref(), events, 1_000, &one)?;
+        let log = open(engine, folder, "scans", false)?;
+        let appends = append(log.as_ref(), events, 1_000, &[topic(0)])?;
         values.insert("append_1000".into(), appends.per_second());
         values.insert("append_1000_p99_us".into(), appends.commits_us.quantile(0.99));
         check_whole(log.as_ref(), events)?;
         values.insert("scan_us".into(), scans_us(log.as_ref(), events)?.median());
         log.close();
     }
-    check_whole(open(engine, folder, "one-topic", false)?.as_ref(), events)?;
+    check_whole(open(engine, folder, "scans", false)?.as_ref(), events)?;
+    Ok(values)
+}
+
+/// Appends to a thousand topics, replays them, and trims.
+pub fn topics(engine: &Engine, events: u64, folder: &Path) -> Result<Values> {
+    let mut values = Values::new();
     let topics: Vec<Topic> = (0..TOPICS).map(topic).collect();
     {
         let log = open(engine, folder, "topics", true)?;
@@ -49,8 +55,7 @@ pub fn workloads(engine: &Engine, events: u64, folder: &Path) -> Result<Values> 
     let mut log = open(engine, folder, "topics", true)?;
     check_whole(log.as_ref(), events)?;
     trim(log.as_mut(), events, &folder.join("topics"), &mut values)?;
-    let resident = status_bytes("VmHWM:")?;
-    values.insert("peak_mib".into(), mib(resident));
+    values.insert("peak_mib".into(), mib(status_bytes("VmHWM:")?));
     Ok(values)
 }
 
