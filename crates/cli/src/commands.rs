@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 
 use crate::failure::Failure;
-use crate::{completions, config, publish, reference, serve, tail};
+use crate::{completions, config, log, publish, reference, serve, tail};
 
 /// The command `tidings` with everything under it.
 pub(crate) fn command() -> Command {
@@ -20,6 +20,7 @@ pub(crate) fn command() -> Command {
             publish::command(),
             tail::command(),
             config::command(),
+            log::command(),
             completions::command(),
             reference::command(),
         ])
@@ -32,6 +33,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("publish", matches)) => publish::run(matches),
         Some(("tail", matches)) => tail::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some(("log", matches)) => log::run(matches),
         Some(("completions", matches)) => completions::run(matches),
         Some(("reference", matches)) => reference::run(matches),
         _ => Err(Failure::Usage("there is no such command".into())),
@@ -44,6 +46,7 @@ Examples:
   tidings tail orders/42                 print what is published to a topic
   tidings publish orders/42 shipped      publish one event
   tidings config show                    the options in effect, and where each came from
+  tidings log check                      what the log on disk holds, and whether it is whole
 
 `tidings COMMAND --help` tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
 

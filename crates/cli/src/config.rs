@@ -136,7 +136,8 @@ mod tests {
                 "cors-origins" => "https://a.example,https://b.example",
                 "hosts" => "Hub.example, a.b",
                 "heartbeat" => "1m30s",
-                "log-bytes-max" => "3MB",
+                "log-bytes-max" => "5MB",
+                "retention" => "a \"b\"\\/{c};events=3\nd,e;age=2d",
                 "data" => "/a \"b\"\\c",
                 _ => return None,
             };

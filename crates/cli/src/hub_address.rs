@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::options::{OptionRow, hub_options};
+use crate::settings::LogPlace;
 use crate::settings::load::{flag, variable};
 
 /// Where a hub is, and what to show there.
@@ -197,7 +198,7 @@ fn given(matches: &ArgMatches, row: &OptionRow) -> Option<(String, Place)> {
     if let Some(text) = variable(&row.variable()).filter(|text| !text.is_empty()) {
         return Some((text, Place(row.variable())));
     }
-    Some((row.default_text(1)?, Place("default".into())))
+    Some((row.default_text(1, LogPlace::Disk)?, Place("default".into())))
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

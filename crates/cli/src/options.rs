@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction};
 use serde_json::{Value, json};
+use tidings::RetentionRule;
 
+use crate::settings::retention::{parse_rules, rules_from_tables, rules_json, rules_toml};
 use crate::settings::{LogPlace, ServeSettings};
 use crate::value::{
-    parse_address, parse_bytes, parse_count, parse_duration, parse_hosts, parse_origins,
-    parse_switch, show_bytes, show_duration,
+    UNLIMITED, parse_address, parse_bytes, parse_count, parse_duration, parse_hosts, parse_limit,
+    parse_origins, parse_switch, show_bytes, show_duration, within,
 };
 
 /// One option.
@@ -39,6 +41,8 @@ pub(crate) enum Default {
     None,
     /// This value, written as a user would.
     Text(&'static str),
+    /// One of these values, depending on where events are kept.
+    ByLog { disk: &'static str, memory: &'static str },
     /// As many as the machine has cores.
     Cores,
 }
@@ -93,6 +97,8 @@ pub(crate) enum Kind {
     Switch(Field<bool>),
     /// A whole number within bounds.
     Count { min: u64, max: u64, field: Field<u64> },
+    /// A whole number within bounds, or [`u64::MAX`] for no limit at all.
+    Limit { min: u64, max: u64, field: Field<u64> },
     /// A number of bytes within bounds.
     Bytes { min: u64, max: u64, field: Field<u64> },
     /// A duration within bounds.
@@ -103,6 +109,8 @@ pub(crate) enum Kind {
     Hosts(Field<Vec<String>>),
     /// One of a few words.
     Choice { allowed: &'static [&'static str], field: Field<&'static str> },
+    /// Rules for topics of which less is kept than of the others.
+    Retention(Field<Vec<RetentionRule>>),
     /// The configuration file. Not a setting: it is read before the others.
     ConfigFile,
     /// The hub's URL. Not a setting of the hub.
@@ -118,6 +126,17 @@ pub(crate) enum GivenValue {
     Text(String),
     /// A list of strings.
     List(Vec<String>),
+    /// Tables, as only a file can hold them.
+    Tables(Vec<GivenTable>),
+}
+
+/// A table in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GivenTable {
+    /// The line it begins on, from 1.
+    pub(crate) line: usize,
+    /// Its keys, with their values as text.
+    pub(crate) values: Vec<(String, String)>,
 }
 
 impl OptionRow {
@@ -139,21 +158,35 @@ impl OptionRow {
         format!("TIDINGS_{}", self.name.replace('-', "_").to_uppercase())
     }
 
-    /// The default as a user would write it, given the number of cores.
-    pub(crate) fn default_text(&self, cores: usize) -> Option<String> {
+    /// The default as a user would write it, given the number of cores and where events are kept.
+    pub(crate) fn default_text(&self, cores: usize, log: LogPlace) -> Option<String> {
         match self.default {
             Default::None => None,
             Default::Text(text) => Some(text.to_owned()),
+            Default::ByLog { disk, memory } => Some(match log {
+                LogPlace::Disk => disk.to_owned(),
+                LogPlace::Memory => memory.to_owned(),
+            }),
             Default::Cores => Some(cores.to_string()),
         }
     }
 
     /// The default as the help and the reference page tell it.
-    pub(crate) fn default_shown(&self) -> Option<&'static str> {
+    pub(crate) fn default_shown(&self) -> Option<String> {
         match self.default {
             Default::None => None,
-            Default::Text(text) => Some(text),
-            Default::Cores => Some("number of cores"),
+            Default::Text(text) => Some(text.to_owned()),
+            Default::ByLog { disk, memory } => Some(format!("{disk}; in memory {memory}")),
+            Default::Cores => Some("number of cores".to_owned()),
+        }
+    }
+
+    /// What stands between the values of a flag that may be repeated, and of its variable.
+    pub(crate) fn separator(&self) -> char {
+        match self.kind {
+            // Commas have a meaning in selectors.
+            Kind::Retention(_) => '\n',
+            _ => ',',
         }
     }
 
@@ -175,7 +208,7 @@ impl OptionRow {
             Kind::Switch(_) => {
                 arg.num_args(0..=1).require_equals(true).default_missing_value("true")
             }
-            Kind::Origins(_) | Kind::Hosts(_) => arg.action(ArgAction::Append),
+            Kind::Origins(_) | Kind::Hosts(_) | Kind::Retention(_) => arg.action(ArgAction::Append),
             Kind::Folder(_) | Kind::ConfigFile => arg.value_hint(clap::ValueHint::AnyPath),
             Kind::Url => arg.value_hint(clap::ValueHint::Url),
             _ => arg,
@@ -195,15 +228,25 @@ impl Kind {
             let texts: Vec<&str> = match given {
                 GivenValue::Text(text) => text.split(',').collect(),
                 GivenValue::List(list) => list.iter().map(String::as_str).collect(),
+                GivenValue::Tables(_) => return Err(NO_TABLE.into()),
             };
             let is_origins = matches!(self, Self::Origins(_));
             *field(settings) = if is_origins { parse_origins(texts)? } else { parse_hosts(texts)? };
             return Ok(());
         }
-        let GivenValue::Text(text) = given else {
-            return Err("a list has no place here".into());
+        if let Self::Retention(field) = self {
+            *field(settings) = match given {
+                GivenValue::Text(text) => parse_rules(text.split('\n'))?,
+                GivenValue::List(list) => parse_rules(list.iter().map(String::as_str))?,
+                GivenValue::Tables(tables) => rules_from_tables(tables)?,
+            };
+            return Ok(());
+        }
+        let text = match given {
+            GivenValue::Text(text) => text.trim(),
+            GivenValue::List(_) => return Err("a list has no place here".into()),
+            GivenValue::Tables(_) => return Err(NO_TABLE.into()),
         };
-        let text = text.trim();
         match self {
             Self::Address(field) => *field(settings) = parse_address(text)?,
             Self::Folder(field) => *field(settings) = parse_folder(text)?,
@@ -211,6 +254,9 @@ impl Kind {
             Self::Switch(field) => *field(settings) = parse_switch(text)?,
             Self::Count { min, max, field } => {
                 *field(settings) = within(parse_count(text)?, *min, *max)?;
+            }
+            Self::Limit { min, max, field } => {
+                *field(settings) = parse_limit(text, *min, *max)?;
             }
             Self::Bytes { min, max, field } => {
                 *field(settings) = within(parse_bytes(text)?, *min, *max)?;
@@ -224,7 +270,12 @@ impl Kind {
                     .find(|word| word.eq_ignore_ascii_case(text))
                     .ok_or("there is no such choice")?;
             }
-            Self::Origins(_) | Self::Hosts(_) | Self::ConfigFile | Self::Url | Self::Secret => {}
+            Self::Origins(_)
+            | Self::Hosts(_)
+            | Self::Retention(_)
+            | Self::ConfigFile
+            | Self::Url
+            | Self::Secret => {}
         }
         Ok(())
     }
@@ -236,9 +287,12 @@ impl Kind {
                 "an IP address or localhost, and a port: 127.0.0.1:8080 or [::1]:8080".into()
             }
             Self::Folder(_) | Self::ConfigFile => "a path".into(),
-            Self::Log(_) => "memory".into(),
+            Self::Log(_) => LogPlace::ALL.map(LogPlace::name).join(", "),
             Self::Switch(_) => "true or false".into(),
             Self::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Self::Limit { min, max, .. } => {
+                format!("a whole number from {min} to {max}, or {UNLIMITED}")
+            }
             Self::Bytes { min, max, .. } => format!(
                 "a size from {} to {}, in bytes or with a unit: 65536, 64KiB, 16MiB, 64MB",
                 show_bytes(*min),
@@ -254,6 +308,9 @@ impl Kind {
             }
             Self::Hosts(_) => "host names such as hub.example.com, separated by commas".into(),
             Self::Choice { allowed, .. } => allowed.join(", "),
+            Self::Retention(_) => "a topic or selector and what is kept of each of its topics: \
+                                   jobs/{id};events=100;age=1h"
+                .into(),
             Self::Url => "an http:// or https:// URL".into(),
             Self::Secret => "a token".into(),
         }
@@ -276,6 +333,7 @@ impl Kind {
             Self::Duration { field, .. } => {
                 json!(u64::try_from(field(settings).as_millis()).unwrap_or(u64::MAX))
             }
+            Self::Retention(field) => rules_json(field(settings)),
             _ => self.shown(settings),
         }
     }
@@ -283,7 +341,10 @@ impl Kind {
     /// The setting as the configuration file would hold it. A JSON string, number, boolean or list of
     /// strings is written the same way in TOML.
     pub(crate) fn toml(&self, settings: &ServeSettings) -> String {
-        self.shown(&mut settings.clone()).to_string()
+        match self {
+            Self::Retention(field) => rules_toml(field(&mut settings.clone())),
+            _ => self.shown(&mut settings.clone()).to_string(),
+        }
     }
 
     fn shown(&self, settings: &mut ServeSettings) -> Value {
@@ -292,12 +353,13 @@ impl Kind {
             Self::Folder(field) => json!(field(settings).to_string_lossy()),
             Self::Log(field) => json!(field(settings).name()),
             Self::Switch(field) => json!(*field(settings)),
-            Self::Count { field, .. } => json!(*field(settings)),
+            Self::Limit { field, .. } if *field(settings) == u64::MAX => json!(UNLIMITED),
+            Self::Count { field, .. } | Self::Limit { field, .. } => json!(*field(settings)),
             Self::Bytes { field, .. } => json!(show_bytes(*field(settings))),
             Self::Duration { field, .. } => json!(show_duration(*field(settings))),
             Self::Origins(field) | Self::Hosts(field) => json!(field(settings)),
             Self::Choice { field, .. } => json!(*field(settings)),
-            Self::ConfigFile | Self::Url | Self::Secret => Value::Null,
+            Self::Retention(_) | Self::ConfigFile | Self::Url | Self::Secret => Value::Null,
         }
     }
 }
@@ -321,23 +383,16 @@ fn parse_folder(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("there is no value".into()) } else { Ok(text.into()) }
 }
 
-fn within<T: PartialOrd + Copy>(value: T, min: T, max: T) -> Result<T, String> {
-    if value < min {
-        return Err("this is too small".into());
-    }
-    if value > max {
-        return Err("this is too large".into());
-    }
-    Ok(value)
-}
-
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+
+const NO_TABLE: &str = "a table has no place here; all keys but `retention` stand at the top";
 
 /// Every option, in the order of the help and the reference page.
 pub(crate) const OPTIONS: &[OptionRow] = &[
@@ -395,11 +450,12 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
     OptionRow {
         name: "log",
         value_name: "WHERE",
-        default: Default::Text("memory"),
+        default: Default::Text("disk"),
         group: Group::Kept,
-        help: "Where events are kept: `memory`",
-        reference: "In memory, events are gone when the hub ends, and clients that come back with \
-                    an id of before are told so by a `tidings.gap` event.",
+        help: "Where events are kept: on `disk`, or in `memory`",
+        reference: "On disk, events and their ids outlive the process. In memory, they are gone when \
+                    the hub ends, and clients that come back with an id of before are told so by a \
+                    `tidings.gap` event.",
         kind: Kind::Log(|settings| &mut settings.log),
     },
     OptionRow {
@@ -408,44 +464,101 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         default: Default::Text("./tidings-data"),
         group: Group::Kept,
         help: "Folder for what outlives the process; unused with `--log memory`",
-        reference: "The memory log writes nothing, so the folder is not made.",
+        reference: "It is made if it is not there, and belongs to one process at a time. The log is in \
+                    the folder `log` in it, see `tidings log check`.",
         kind: Kind::Folder(|settings| &mut settings.data),
+    },
+    OptionRow {
+        name: "durability",
+        value_name: "WHEN",
+        default: Default::Text("fsync"),
+        group: Group::Kept,
+        help: "Answer a publish once the disk has it (`fsync`), or the operating system (`os`)",
+        reference: "With `fsync`, what was answered outlives a power cut. With `os` it outlives the \
+                    process, and a power cut may take the newest events; then the log begins a new \
+                    life, and clients are told of a gap. Unused with `--log memory`.",
+        kind: Kind::Choice {
+            allowed: &["fsync", "os"],
+            field: |settings| &mut settings.durability,
+        },
     },
     OptionRow {
         name: "log-events-max",
         value_name: "COUNT",
-        default: Default::Text("100000"),
+        default: Default::ByLog { disk: UNLIMITED, memory: "100000" },
         group: Group::Kept,
         help: "Keep at most this many events",
         reference: "The oldest events go first. A client that asks for what is gone is told by a \
                     `tidings.gap` event.",
-        kind: Kind::Count {
+        kind: Kind::Limit {
             min: 1,
-            max: 1_000_000_000,
+            max: 1_000_000_000_000,
             field: |settings| &mut settings.log_events_max,
         },
     },
     OptionRow {
         name: "log-bytes-max",
         value_name: "SIZE",
-        default: Default::Text("64MiB"),
+        default: Default::ByLog { disk: "1GiB", memory: "64MiB" },
         group: Group::Kept,
         help: "Keep at most this much",
-        reference: "The oldest events go first.",
-        kind: Kind::Bytes { min: KIB, max: TIB, field: |settings| &mut settings.log_bytes_max },
+        reference: "The oldest events go first. On disk this bounds the files, which go one by one: \
+                    each is a 64th of this, from 1 MiB to 256 MiB. At least `max_event_bytes`, and on \
+                    disk 4 MiB and twice `max_event_bytes`.",
+        kind: Kind::Bytes {
+            min: KIB,
+            max: 1_024 * TIB,
+            field: |settings| &mut settings.log_bytes_max,
+        },
     },
     OptionRow {
         name: "log-age-max",
         value_name: "TIME",
-        default: Default::Text("24h"),
+        default: Default::ByLog { disk: "7d", memory: "24h" },
         group: Group::Kept,
         help: "Keep events for at most this long",
         reference: "Older events go when the next one is published, or soon after.",
         kind: Kind::Duration {
             min: SECOND,
-            max: YEAR,
+            max: CENTURY,
             field: |settings| &mut settings.log_age_max,
         },
+    },
+    OptionRow {
+        name: "retention",
+        value_name: "RULE",
+        default: Default::None,
+        group: Group::Kept,
+        help: "Keep less of some topics: `SELECTOR;events=N;age=TIME`; may be repeated",
+        reference: "Of each topic that the selector matches, the newest N events are kept, and none \
+                    older than the time; one of the two may be left out. The first rule that \
+                    matches a topic holds for it, and an event stays for as long as one of its \
+                    topics keeps it. The bounds for the whole log hold as well. A topic under a rule \
+                    that counts takes about 100 bytes of memory. In the variable, rules are \
+                    separated by line ends; in the file each is a table: `[[retention]]` with \
+                    `topics`, `events_max` and `age_max`.",
+        kind: Kind::Retention(|settings| &mut settings.retention),
+    },
+    OptionRow {
+        name: "key-window",
+        value_name: "TIME",
+        default: Default::Text("24h"),
+        group: Group::Kept,
+        help: "Remember idempotency keys for this long",
+        reference: "In that time a publish that repeats a key is answered with the id of the first \
+                    and delivered once. On disk, keys outlive the process as events do.",
+        kind: Kind::Duration { min: SECOND, max: YEAR, field: |settings| &mut settings.key_window },
+    },
+    OptionRow {
+        name: "keys-max",
+        value_name: "COUNT",
+        default: Default::Text("1000000"),
+        group: Group::Kept,
+        help: "Remember at most this many idempotency keys",
+        reference: "The oldest are forgotten first. Keys that count up, such as those of `tidings \
+                    publish --key-prefix`, count as one together. One takes about 150 bytes of \
+                    memory.",
+        kind: Kind::Count { min: 1, max: 100_000_000, field: |settings| &mut settings.keys_max },
     },
     OptionRow {
         name: "tail-bytes-max",
@@ -472,6 +585,20 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
             min: 16,
             max: 16_777_216,
             field: |settings| &mut settings.tail_events_max,
+        },
+    },
+    OptionRow {
+        name: "replay-bytes-max",
+        value_name: "SIZE",
+        default: Default::Text("64MiB"),
+        group: Group::Kept,
+        help: "Hold at most this much of what was read back for clients that catch up",
+        reference: "For all of them together. Once it is used up, they go on by one event at a time \
+                    each.",
+        kind: Kind::Bytes {
+            min: MIB,
+            max: 64 * GIB,
+            field: |settings| &mut settings.replay_bytes_max,
         },
     },
     OptionRow {

@@ -159,5 +159,5 @@ Each line is published when it is read. The ids are printed when the hub has ans
 input pauses for a second, and every 200,000 lines.
 
 A hub remembers keys for a while, see its options key_window and keys_max. In that time the same
-command with the same input and --key-prefix can be run again: what was published is not published
-twice, and its ids are printed again.";
+command with the same input and --key-prefix can be run again: what was published is not
+published twice, and its ids are printed again.";

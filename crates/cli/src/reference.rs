@@ -98,13 +98,19 @@ variable. Flags win over variables, variables over the file, the file over the d
 that is set to nothing counts as not set. `tidings config show` prints the values in effect and
 where each came from; `tidings config check` tells whether they hold.
 
-The file is TOML with all keys at the top. Sizes and times carry their unit:
+The file is TOML with all keys at the top, but for the tables `[[retention]]` at its end. Sizes and
+times carry their unit:
 
 ```toml
 listen = \"127.0.0.1:9000\"
 log_bytes_max = \"256MiB\"
 heartbeat = \"10s\"
 cors_origins = [\"https://app.example.com\"]
+
+[[retention]]
+topics = \"jobs/{id}\"
+events_max = 100
+age_max = \"12h\"
 ```
 
 A key that is no option is an error, and so is a value out of bounds; the message names the place,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use tidings::{
-    Hub, HubOptions, KeyWindow, Limits, MemoryLog, MemoryLogOptions, Retention, random_epoch,
+    Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
+    MemoryLog, MemoryLogOptions, Retention, random_epoch,
 };
 use tidings_http::HttpOptions;
 use tokio::net::{TcpListener, TcpSocket};
@@ -16,9 +17,10 @@ use tokio::runtime;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
+use crate::log::cannot_open;
 use crate::options::{OptionRow, serve_options};
 use crate::settings::load::load;
-use crate::settings::{LogPlace, Origin, ServeSettings, Settings};
+use crate::settings::{LogPlace, Origin, ServeSettings, Settings, log_folder};
 use crate::value::show_duration;
 
 mod open_files;
@@ -77,7 +79,7 @@ async fn serve(settings: &ServeSettings) -> Result<(), Failure> {
     let listener = listen(settings.listen)
         .map_err(|error| Failure::Failed(cannot_listen(settings.listen, &error)))?;
     let address = listener.local_addr().unwrap_or(settings.listen);
-    let hub = start_hub(settings)
+    let hub = Hub::start(hub_options(settings), open_log(settings)?)
         .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
     tell_ready(address)?;
     let drain = settings.drain;
@@ -120,22 +122,33 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {advice}")
 }
 
-fn start_hub(settings: &ServeSettings) -> io::Result<Hub> {
-    let log = match settings.log {
-        LogPlace::Memory => MemoryLog::new(
-            random_epoch()?,
-            MemoryLogOptions {
-                retention: Retention {
-                    events_max: settings.log_events_max,
-                    bytes_max: settings.log_bytes_max,
-                    age_max_ms: millis(settings.log_age_max),
-                    rules: Vec::new(),
-                },
-                keys: KeyWindow::default(),
-            },
-        ),
+fn open_log(settings: &ServeSettings) -> Result<Arc<dyn EventLog>, Failure> {
+    let retention = Retention {
+        events_max: settings.log_events_max,
+        bytes_max: settings.log_bytes_max,
+        age_max_ms: millis(settings.log_age_max),
+        rules: settings.retention.clone(),
     };
-    Hub::start(hub_options(settings), Arc::new(log))
+    let keys =
+        KeyWindow { age_max_ms: millis(settings.key_window), runs_max: size(settings.keys_max) };
+    match settings.log {
+        LogPlace::Disk => {
+            let durability =
+                if settings.durability == "os" { Durability::Os } else { Durability::Fsync };
+            let options = DiskLogOptions { retention, keys, durability, segment_bytes: None };
+            let folder = log_folder(&settings.data);
+            let log = DiskLog::open(&folder, options)
+                .map_err(|error| Failure::Failed(cannot_open(&settings.data, &error)))?;
+            let Bounds { oldest, next } = log.bounds();
+            info!("keeping events in {}, where {} are", folder.display(), next - oldest);
+            Ok(Arc::new(log))
+        }
+        LogPlace::Memory => {
+            let epoch = random_epoch()
+                .map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?;
+            Ok(Arc::new(MemoryLog::new(epoch, MemoryLogOptions { retention, keys })))
+        }
+    }
 }
 
 fn hub_options(settings: &ServeSettings) -> HubOptions {
@@ -144,6 +157,7 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
         event_bytes_max: size(settings.max_event_bytes),
         tail_events_max: size(settings.tail_events_max),
         tail_bytes_max: size(settings.tail_bytes_max),
+        replay_bytes_max: size(settings.replay_bytes_max),
         ..Limits::default()
     };
     HubOptions {
@@ -196,7 +210,9 @@ const ACCEPT_BACKLOG: u32 = 4_096;
 const EXAMPLES: &str = "\
 Examples:
   tidings serve
-  tidings serve --listen 127.0.0.1:9000 --log-age-max 1h
+  tidings serve --data /var/lib/tidings --log-bytes-max 20GiB --log-age-max 30d
+  tidings serve --listen 127.0.0.1:9000 --log memory
+  tidings serve --retention 'jobs/{id};events=100' --retention 'chat/{room};age=12h'
   tidings serve --config tidings.toml
   TIDINGS_HEARTBEAT=10s tidings serve
   tidings serve --listen 0.0.0.0:8080 --insecure

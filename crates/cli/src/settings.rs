@@ -3,16 +3,20 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tidings::RetentionRule;
 
 use crate::options::{GivenValue, Kind, OptionRow, option_named, serve_options};
 use crate::settings::file::{FileEntry, SettingsFile};
 use crate::settings::nearest::nearest;
+use crate::value::show_bytes;
 
 pub(crate) mod file;
 pub(crate) mod load;
 mod nearest;
+pub(crate) mod retention;
 
 /// What `tidings serve` is told. Every field is the option of the same name.
 #[derive(Clone, Debug)]
@@ -23,11 +27,16 @@ pub(crate) struct ServeSettings {
     pub(crate) hosts: Vec<String>,
     pub(crate) log: LogPlace,
     pub(crate) data: PathBuf,
+    pub(crate) durability: &'static str,
     pub(crate) log_events_max: u64,
     pub(crate) log_bytes_max: u64,
     pub(crate) log_age_max: Duration,
+    pub(crate) retention: Vec<RetentionRule>,
+    pub(crate) key_window: Duration,
+    pub(crate) keys_max: u64,
     pub(crate) tail_bytes_max: u64,
     pub(crate) tail_events_max: u64,
+    pub(crate) replay_bytes_max: u64,
     pub(crate) heartbeat: Duration,
     pub(crate) retry: Duration,
     pub(crate) write_timeout: Duration,
@@ -45,18 +54,24 @@ pub(crate) struct ServeSettings {
 /// Where events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogPlace {
+    /// On a disk, in the folder of the option `data`.
+    Disk,
     /// In memory: gone when the process ends.
     Memory,
 }
 
 impl LogPlace {
+    /// Every place.
+    pub(crate) const ALL: [Self; 2] = [Self::Disk, Self::Memory];
+
     /// Reads the value of the option `log`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let scheme = text.split(':').next().unwrap_or_default();
-        match scheme {
-            "memory" => Ok(Self::Memory),
-            "disk" | "redis" | "rediss" | "nats" | "postgres" | "postgresql" => {
-                Err("this version keeps events in memory only".into())
+        if let Some(place) = Self::ALL.into_iter().find(|place| place.name() == text) {
+            return Ok(place);
+        }
+        match text.split(':').next().unwrap_or_default() {
+            "redis" | "rediss" | "nats" | "postgres" | "postgresql" => {
+                Err("this version keeps events on disk or in memory only".into())
             }
             "off" | "error" | "warn" | "info" | "debug" | "trace" => Err(format!(
                 "this option says where events are kept; for the process's own log there is \
@@ -69,6 +84,7 @@ impl LogPlace {
     /// How the option spells it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Disk => "disk",
             Self::Memory => "memory",
         }
     }
@@ -146,7 +162,7 @@ pub(crate) fn merge(
     for row in serve_options().filter(|row| row.key().is_some()) {
         let (given, origin) = match given_for(row, flags, variables, file) {
             Some(found) => found,
-            None => match row.default_text(cores) {
+            None => match row.default_text(cores, settings.serve.log) {
                 Some(text) => (GivenValue::Text(text), Origin::Default),
                 None => (GivenValue::List(Vec::new()), Origin::Default),
             },
@@ -182,13 +198,18 @@ impl ServeSettings {
             insecure: false,
             cors_origins: Vec::new(),
             hosts: Vec::new(),
-            log: LogPlace::Memory,
+            log: LogPlace::Disk,
             data: PathBuf::new(),
+            durability: "",
             log_events_max: 0,
             log_bytes_max: 0,
             log_age_max: Duration::ZERO,
+            retention: Vec::new(),
+            key_window: Duration::ZERO,
+            keys_max: 0,
             tail_bytes_max: 0,
             tail_events_max: 0,
+            replay_bytes_max: 0,
             heartbeat: Duration::ZERO,
             retry: Duration::ZERO,
             write_timeout: Duration::ZERO,
@@ -202,6 +223,36 @@ impl ServeSettings {
             log_format: "",
             log_level: "",
         }
+    }
+}
+
+/// The folder of the log, given that of all data.
+pub(crate) fn log_folder(data: &Path) -> PathBuf {
+    data.join("log")
+}
+
+/// The value of the one option `name`, whatever the others are; put into settings of which only that
+/// one is meant.
+///
+/// # Errors
+///
+/// As [`merge`].
+pub(crate) fn merge_one(
+    name: &str,
+    flags: Lookup<'_>,
+    variables: Lookup<'_>,
+    file: Option<&SettingsFile>,
+) -> Result<ServeSettings, Vec<String>> {
+    let mut settings = ServeSettings::unset();
+    let row = option_named(name).ok_or_else(|| vec![format!("there is no option {name}")])?;
+    let default = || {
+        let text = row.default_text(1, settings.log).unwrap_or_default();
+        (GivenValue::Text(text), Origin::Default)
+    };
+    let (given, origin) = given_for(row, flags, variables, file).unwrap_or_else(default);
+    match row.kind.apply(&mut settings, &given) {
+        Ok(()) => Ok(settings),
+        Err(wrong) => Err(vec![bad_value(row, &given, &origin, &wrong)]),
     }
 }
 
@@ -238,17 +289,20 @@ fn unknown_keys(file: &SettingsFile) -> Vec<String> {
 }
 
 fn bad_value(row: &OptionRow, given: &GivenValue, origin: &Origin, wrong: &str) -> String {
-    let given = match given {
-        GivenValue::Text(text) => without_password(text),
-        GivenValue::List(list) => format!("{list:?}"),
+    let given = match (given, &row.kind) {
+        // There may be many, and what is wrong says in which.
+        (_, Kind::Retention(_)) | (GivenValue::Tables(_), _) => None,
+        (GivenValue::Text(text), _) => Some(without_password(text)),
+        (GivenValue::List(list), _) => Some(format!("{list:?}")),
     };
-    let place = match origin {
-        Origin::Flag(flag) => format!("{flag} {given}"),
-        Origin::Variable(variable) => format!("{variable}={given}"),
-        Origin::File { .. } => {
-            format!("{origin}: {} = {given}", row.key().unwrap_or_default())
-        }
-        Origin::Default => format!("{} {given} (the default)", row.flag()),
+    let key = row.key().unwrap_or_default();
+    let place = match (origin, given) {
+        (Origin::Flag(flag), Some(given)) => format!("{flag} {given}"),
+        (Origin::Variable(variable), Some(given)) => format!("{variable}={given}"),
+        (Origin::File { .. }, Some(given)) => format!("{origin}: {key} = {given}"),
+        (Origin::Default, Some(given)) => format!("{} {given} (the default)", row.flag()),
+        (Origin::Flag(name) | Origin::Variable(name), None) => name.clone(),
+        (Origin::File { .. } | Origin::Default, None) => format!("{origin}: {key}"),
     };
     format!("{place}: {wrong}\n  allowed: {}", row.kind.allowed())
 }
@@ -272,6 +326,15 @@ fn contradictions(settings: &Settings) -> Vec<String> {
             "{}: other machines can reach this address, and this version cannot check who they are\
              \n  listen on 127.0.0.1, or add --insecure to let everyone publish and subscribe",
             shown(settings, "listen"),
+        ));
+    }
+    let smallest = DISK_BYTES_MIN.max(serve.max_event_bytes.saturating_mul(2));
+    if serve.log == LogPlace::Disk && serve.log_bytes_max < smallest {
+        faults.push(format!(
+            "{}: this is too small for a log on disk, which grows by files of 1MiB at least\n  give \
+             it {} or more, or keep events in memory with --log memory",
+            shown(settings, "log-bytes-max"),
+            show_bytes(smallest),
         ));
     }
     for (larger, smaller, reason) in AT_LEAST {
@@ -307,6 +370,10 @@ fn size_of(serve: &ServeSettings, name: &str) -> u64 {
         _ => 0,
     }
 }
+
+/// The least that a log on disk may be told to keep, in bytes: a few files, so that what is full does
+/// not leave as a whole.
+const DISK_BYTES_MIN: u64 = 4 << 20;
 
 /// Options of which the first must not be less than the second, and why.
 const AT_LEAST: [(&str, &str, &str); 3] = [

@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use tidings::Selector;
 use tidings_sse::{Decoder, DecoderLimits, Item};
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +16,7 @@ use crate::backoff::{clamp_retry, jitter, next_delay};
 use crate::failure::Failure;
 use crate::hub_address::{HubAddress, Refusal, header, reason};
 use crate::options::{OptionRow, hub_options};
+use crate::selectors::{is_misleading, told_misleading};
 use crate::tail::print::{is_control, told, write_event};
 use crate::value::{parse_duration, show_duration};
 
@@ -85,10 +85,7 @@ pub(crate) fn command() -> Command {
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut follower = Follower::load(matches)?;
     for topic in follower.topics.iter().filter(|topic| is_misleading(topic)) {
-        eprintln!(
-            "tidings: `{topic}` selects the one topic of that name; patterns are `*` alone and URI \
-             templates such as `orders/{{id}}`"
-        );
+        eprintln!("tidings: {}", told_misleading(topic));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -313,11 +310,6 @@ impl Follower {
             eprintln!("tidings: connected again");
         }
     }
-}
-
-/// Says whether a topic looks like a pattern and is none.
-fn is_misleading(topic: &str) -> bool {
-    topic.contains(['*', '{', '}']) && matches!(Selector::parse(topic), Ok(Selector::Exact(_)))
 }
 
 fn parse_start(text: &str) -> Result<Start, String> {

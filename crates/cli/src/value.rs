@@ -90,6 +90,25 @@ pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "the number is too large".into())
 }
 
+/// Reads a whole number within bounds, or `unlimited` as [`u64::MAX`].
+pub(crate) fn parse_limit(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    if text.eq_ignore_ascii_case(UNLIMITED) {
+        return Ok(u64::MAX);
+    }
+    within(parse_count(text)?, min, max)
+}
+
+/// Checks that a value is within bounds.
+pub(crate) fn within<T: PartialOrd + Copy>(value: T, min: T, max: T) -> Result<T, String> {
+    if value < min {
+        return Err("this is too small".into());
+    }
+    if value > max {
+        return Err("this is too large".into());
+    }
+    Ok(value)
+}
+
 /// Reads `ADDRESS:PORT`, where the address is an IP address or `localhost`.
 pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
@@ -219,6 +238,9 @@ fn split_number(text: &str) -> Result<(u64, &str, &str), String> {
 fn unknown_unit(unit: &str) -> String {
     format!("`{unit}` is not a unit")
 }
+
+/// The word for a limit that is none.
+pub(crate) const UNLIMITED: &str = "unlimited";
 
 /// Units of time with their milliseconds, smallest first.
 const DURATION_UNITS: [(&str, u64); 5] =

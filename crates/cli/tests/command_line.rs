@@ -69,9 +69,19 @@ fn bad_values_are_wrong_usage_wherever_they_stand() {
             "",
             "/nowhere.toml, named by --config",
         );
-        check(&with(&["--log", "disk"]), &[], 2, "", "events in memory only");
+        check(&with(&["--log", "redis://x"]), &[], 2, "", "on disk or in memory only");
+        check(
+            &with(&["--retention", "a;age=1"]),
+            &[],
+            2,
+            "",
+            "--retention: `a;age=1`: 1: the unit",
+        );
         check(&with(&["--listen", "0.0.0.0:0"]), &[], 2, "", "--insecure");
     }
+    check(&["publish", "a", "--key", "k"], &[], 2, "", "--key is for one event");
+    check(&["publish", "a", "b", "--key-prefix", "k"], &[], 2, "", "cannot be used with");
+    check(&["publish", "a", "--key-prefix", ""], &[], 2, "", "at least one character");
     check(&["tail", "a", "--url", "hub"], &[], 2, "", "--url: `hub` is not a URL");
     check(
         &["tail", "a"],
@@ -99,6 +109,21 @@ fn the_configuration_is_shown_with_origins() {
         0,
         r#"{"name":"drain","value":60000,"unit":"ms","origin":"variable","at":"TIDINGS_DRAIN"}"#,
         "",
+    );
+    check(
+        &[
+            "config",
+            "show",
+            "--json",
+            "--retention",
+            "a,b;events=1",
+            "--retention",
+            "orders/*;age=1s",
+        ],
+        &[],
+        0,
+        r#"{"name":"retention","value":[{"age_max_ms":null,"events_max":1,"topics":"a,b"},{"age_max_ms":1000,"events_max":null,"topics":"orders/*"}],"origin":"flag","at":"--retention"}"#,
+        "retention: `orders/*` selects the one topic of that name",
     );
 }
 

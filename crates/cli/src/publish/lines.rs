@@ -1,12 +1,12 @@
 //! Lines of text, written as one event each.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 
 use bytes::Bytes;
 
 use crate::failure::Failure;
 use crate::publish::event::EventKind;
+use crate::publish::key::numbered_key;
 
 /// How far the input was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,14 +34,13 @@ pub(super) struct Lines<R> {
     /// What is wrong with the next line; told when those before it were given out.
     wrong: Option<Failure>,
     line: Vec<u8>,
-    key: String,
 }
 
 impl<R: Read> Lines<R> {
     /// Reads `input`, which stands at `taken`, in pieces of `capacity` bytes.
     pub(super) fn new(input: R, kind: EventKind, taken: Place, capacity: usize) -> Self {
         let input = BufReader::with_capacity(capacity, input);
-        Self { input, kind, taken, wrong: None, line: Vec::new(), key: String::new() }
+        Self { input, kind, taken, wrong: None, line: Vec::new() }
     }
 
     /// Waits for a line, and gives it with those that are here already, as many as make
@@ -98,12 +97,9 @@ impl<R: Read> Lines<R> {
         let text = str::from_utf8(text).map_err(|_| "this is not text (UTF-8)")?;
         self.taken.lines += 1;
         self.taken.bytes += taken as u64;
-        let key = self.kind.key_prefix.as_ref().map(|prefix| {
-            self.key.clear();
-            let _ = write!(self.key, "{prefix}:{}", self.taken.lines);
-            self.key.as_str()
-        });
-        self.kind.write(text, key, out);
+        let prefix = self.kind.key_prefix.as_ref();
+        let key = prefix.map(|prefix| numbered_key(prefix, self.taken.lines));
+        self.kind.write(text, key.as_deref(), out);
         Ok(true)
     }
 }

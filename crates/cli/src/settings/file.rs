@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::options::GivenValue;
+use crate::options::{GivenTable, GivenValue};
 use crate::settings::Origin;
 
 /// A configuration file that was read; its keys are not checked yet.
@@ -59,7 +59,7 @@ impl SettingsFile {
         let mut faults = Vec::new();
         for (key, value) in table.get_ref() {
             let line = line_of(text, key.span().start);
-            match given_value(value) {
+            match given_value(value, text) {
                 Ok(value) => {
                     entries.push(FileEntry { key: key.get_ref().to_string(), line, value });
                 }
@@ -73,28 +73,49 @@ impl SettingsFile {
     }
 }
 
-fn given_value(value: &Spanned<DeValue<'_>>) -> Result<GivenValue, String> {
-    Ok(match value.get_ref() {
-        DeValue::String(text) => GivenValue::Text(text.to_string()),
-        DeValue::Boolean(truth) => GivenValue::Text(truth.to_string()),
-        DeValue::Integer(number) => GivenValue::Text(
-            i64::from_str_radix(number.as_str(), number.radix())
-                .map_err(|_| "the number is too large")?
-                .to_string(),
-        ),
-        DeValue::Array(items) => GivenValue::List(
-            items
-                .iter()
-                .map(|item| item.get_ref().as_str().map(str::to_owned))
-                .collect::<Option<_>>()
-                .ok_or("a list here holds strings alone")?,
-        ),
-        DeValue::Float(number) => GivenValue::Text(number.as_str().to_owned()),
-        DeValue::Datetime(_) => return Err("a date has no place here".into()),
-        DeValue::Table(_) => {
-            return Err("a table has no place here; all keys stand at the top".into());
-        }
-    })
+fn given_value(value: &Spanned<DeValue<'_>>, text: &str) -> Result<GivenValue, String> {
+    match value.get_ref() {
+        DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => items
+            .iter()
+            .map(|item| given_table(item, text))
+            .collect::<Result<_, _>>()
+            .map(GivenValue::Tables),
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| item.get_ref().as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .map(GivenValue::List)
+            .ok_or_else(|| "a list here holds strings alone".into()),
+        DeValue::Table(_) => Ok(GivenValue::Tables(vec![given_table(value, text)?])),
+        single => given_text(single).map(GivenValue::Text),
+    }
+}
+
+fn given_table(table: &Spanned<DeValue<'_>>, text: &str) -> Result<GivenTable, String> {
+    let line = line_of(text, table.span().start);
+    let DeValue::Table(values) = table.get_ref() else {
+        return Err("a list here holds tables alone, or strings alone".into());
+    };
+    let values = values.iter().map(|(key, value)| {
+        let value = given_text(value.get_ref())
+            .map_err(|wrong| format!("{key}: {wrong}", key = key.get_ref()))?;
+        Ok((key.get_ref().to_string(), value))
+    });
+    Ok(GivenTable { line, values: values.collect::<Result<_, String>>()? })
+}
+
+/// A single value as the text that a flag would have.
+fn given_text(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Boolean(truth) => Ok(truth.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map(|number| number.to_string())
+            .map_err(|_| "the number is too large".into()),
+        DeValue::Float(number) => Ok(number.as_str().to_owned()),
+        DeValue::Datetime(_) => Err("a date has no place here".into()),
+        DeValue::Array(_) | DeValue::Table(_) => Err("one value has its place here".into()),
+    }
 }
 
 /// The line, from 1, of the byte at `offset`.

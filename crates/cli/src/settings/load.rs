@@ -6,11 +6,13 @@ use std::thread;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use tidings::RetentionRule;
 
 use crate::failure::Failure;
-use crate::options::option_named;
+use crate::options::{OptionRow, option_named};
+use crate::selectors::{is_misleading, told_misleading};
 use crate::settings::file::SettingsFile;
-use crate::settings::{Origin, Settings, merge, misspelt_variables};
+use crate::settings::{Origin, Settings, merge, merge_one, misspelt_variables};
 
 /// The settings, and how they were found.
 pub(crate) struct Loaded {
@@ -36,7 +38,24 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Loaded, Failure> {
     };
     let cores = thread::available_parallelism().map_or(1, usize::from).min(CORES_MAX);
     let settings = merge(&flags, &variable, read.as_ref(), cores).map_err(usage)?;
-    Ok(Loaded { settings, file, warnings: warnings() })
+    let mut warnings = misspelt();
+    warnings.extend(misleading_rules(&settings.serve.retention));
+    Ok(Loaded { settings, file, warnings })
+}
+
+/// Loads the option `data` alone. What else a file holds is left as it is.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] with what is wrong.
+pub(crate) fn load_data_folder(matches: &ArgMatches) -> Result<PathBuf, Failure> {
+    let flags = |name: &str| flag(matches, name);
+    let read = match named_file(&flags) {
+        Some((path, origin)) => Some(SettingsFile::read(&path, &origin).map_err(usage)?),
+        None => None,
+    };
+    let settings = merge_one("data", &flags, &variable, read.as_ref()).map_err(usage)?;
+    Ok(settings.data)
 }
 
 /// The value of the variable `name`, if it is set.
@@ -44,14 +63,16 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The value of the flag `name`, if it is given. Values of a flag that may be repeated are joined by
-/// commas.
+/// The value of the flag `name`, if the command has it and it is given. Values of a flag that may be
+/// repeated are joined by its [`separator`](OptionRow::separator).
 pub(crate) fn flag(matches: &ArgMatches, name: &str) -> Option<String> {
-    if matches.value_source(name) != Some(ValueSource::CommandLine) {
+    let is_known = matches.try_contains_id(name).is_ok();
+    if !is_known || matches.value_source(name) != Some(ValueSource::CommandLine) {
         return None;
     }
     let values: Vec<&str> = matches.get_many::<String>(name)?.map(String::as_str).collect();
-    Some(values.join(","))
+    let separator = option_named(name).map_or(',', OptionRow::separator);
+    Some(values.join(&separator.to_string()))
 }
 
 fn named_file(flags: &dyn Fn(&str) -> Option<String>) -> Option<(PathBuf, Origin)> {
@@ -67,13 +88,21 @@ fn usage(faults: impl AsRef<[String]>) -> Failure {
     Failure::Usage(faults.as_ref().join("\ntidings: "))
 }
 
-fn warnings() -> Vec<String> {
+fn misspelt() -> Vec<String> {
     let set: Vec<String> =
         env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     misspelt_variables(set.iter().map(String::as_str))
         .into_iter()
         .map(|(name, meant)| format!("the variable {name} is no option; did you mean {meant}?"))
         .collect()
+}
+
+fn misleading_rules(rules: &[RetentionRule]) -> impl Iterator<Item = String> {
+    rules
+        .iter()
+        .map(|rule| rule.topics.as_str())
+        .filter(|topics| is_misleading(topics))
+        .map(|topics| format!("retention: {}", told_misleading(topics)))
 }
 
 /// The most cores that the default of `shards` counts; the largest value the option takes.

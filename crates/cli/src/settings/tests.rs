@@ -2,7 +2,7 @@ use std::path::Path;
 
 use crate::options::serve_options;
 use crate::settings::file::SettingsFile;
-use crate::settings::{Settings, merge, misspelt_variables};
+use crate::settings::{LogPlace, Settings, merge, misspelt_variables};
 
 /// What is given in one case; pairs of name and value, and the text of a file.
 #[derive(Clone, Copy, Default)]
@@ -68,11 +68,71 @@ fn flags_win_over_variables_over_the_file_over_the_default() {
 
 #[test]
 fn every_default_is_valid_and_written_as_it_is_shown() {
-    let settings = merged(Given::default()).unwrap_or_else(|faults| panic!("{faults:?}"));
-    for row in serve_options().filter(|row| row.key().is_some()) {
-        let shown = row.kind.toml(&settings.serve);
-        let default = row.default_text(3).unwrap_or_else(|| "[]".into());
-        assert_eq!(shown.trim_matches('"'), default, "{}", row.name);
+    for log in LogPlace::ALL {
+        let given = [("log", log.name())];
+        let settings = merged(flags(&given)).unwrap_or_else(|faults| panic!("{faults:?}"));
+        for row in serve_options().filter(|row| row.key().is_some() && row.name != "log") {
+            let shown = row.kind.toml(&settings.serve);
+            let default = row.default_text(3, log).unwrap_or_else(|| "[]".into());
+            assert_eq!(shown.trim_matches('"'), default, "{}", row.name);
+        }
+    }
+    check_value(Given::default(), "log", "\"disk\"", "default");
+}
+
+#[test]
+fn how_much_is_kept_depends_on_where_it_is_kept() {
+    check_value(Given::default(), "log-bytes-max", "\"1GiB\"", "default");
+    check_value(Given::default(), "log-events-max", "\"unlimited\"", "default");
+    check_value(file("log = 'memory'"), "log-bytes-max", "\"64MiB\"", "default");
+    check_value(file("log = 'memory'"), "log-events-max", "100000", "default");
+    check_value(flags(&[("log-events-max", "5")]), "log-events-max", "5", "--log-events-max");
+}
+
+#[test]
+fn retention_rules_are_taken_from_each_place() {
+    let shown = r#"[{ topics = "a/{b}", events_max = 2, age_max = "90s" }, { topics = "*", age_max = "24h" }]"#;
+    let text = "a/{b};events=2;age=90s\n*;age=24h";
+    check_value(flags(&[("retention", text)]), "retention", shown, "--retention");
+    let given = [("TIDINGS_RETENTION", text)];
+    check_value(variables(&given), "retention", shown, "TIDINGS_RETENTION");
+    check_value(
+        file(
+            "log = 'disk'\n[[retention]]\ntopics = 'a/{b}'\nevents_max = 2\nage_max = '1m30s'\n\
+             [[retention]]\ntopics = '*'\nage_max = '24h'\n",
+        ),
+        "retention",
+        shown,
+        "t.toml:2",
+    );
+    check_value(file(&format!("retention = {shown}")), "retention", shown, "t.toml:1");
+    check_value(
+        file("retention = ['*;events=7']"),
+        "retention",
+        r#"[{ topics = "*", events_max = 7 }]"#,
+        "t.toml:1",
+    );
+    let allowed = "\n  allowed: a topic or selector and what is kept of each of its topics: \
+                   jobs/{id};events=100;age=1h";
+    for (given, told) in [
+        (
+            flags(&[("retention", "a;events=1\nb")]),
+            "--retention: `b`: it does not say how much is kept: give a number of events, an age, or both",
+        ),
+        (
+            file("\n[[retention]]\ntopics = 'a'\nage_max = '1h'\n[[retention]]\ntopic = 'b'\n"),
+            "t.toml:2: retention: line 5: there is no `topic`; did you mean `topics`?",
+        ),
+        (
+            file("[retention]\nevents_max = 1\n"),
+            "t.toml:1: retention: line 1: it does not say for which topics; `*` is all of them",
+        ),
+        (
+            file("[[retention]]\ntopics = 'a'\nevents_max = 0\n"),
+            "t.toml:1: retention: line 1: 0: this is too small; the events to keep are a whole number from 1 on",
+        ),
+    ] {
+        check_faults(given, &[&format!("{told}{allowed}")]);
     }
 }
 
@@ -83,7 +143,7 @@ fn values_of_each_kind_are_taken_from_each_place() {
     check_value(file("insecure = true"), "insecure", "true", "t.toml:1");
     check_value(file("listen = 'localhost:9'"), "listen", "\"127.0.0.1:9\"", "t.toml:1");
     check_value(file("log_bytes_max = 0x100_0000"), "log-bytes-max", "\"16MiB\"", "t.toml:1");
-    check_value(file("log_bytes_max = '2 MB'"), "log-bytes-max", "\"2000000\"", "t.toml:1");
+    check_value(file("log_bytes_max = '5 MB'"), "log-bytes-max", "\"5000000\"", "t.toml:1");
     check_value(flags(&[("log-level", "DEBUG")]), "log-level", "\"debug\"", "--log-level");
     check_value(flags(&[("shards", "7")]), "shards", "7", "--shards");
     let list = "[\"https://a.example\",\"https://b.example\"]";
@@ -141,18 +201,14 @@ fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
 fn logs_that_this_version_lacks_are_refused_and_passwords_are_not_repeated() {
     check_faults(
         variables(&[("TIDINGS_LOG", "redis://u:secret@redis.example/1")]),
-        &["TIDINGS_LOG=redis://…@redis.example/1: this version keeps events in memory only\n  \
-           allowed: memory"],
-    );
-    check_faults(
-        flags(&[("log", "disk")]),
-        &["--log disk: this version keeps events in memory only\n  allowed: memory"],
+        &["TIDINGS_LOG=redis://…@redis.example/1: this version keeps events on disk or in memory \
+           only\n  allowed: disk, memory"],
     );
     check_faults(
         variables(&[("TIDINGS_LOG", "debug")]),
         &[
             "TIDINGS_LOG=debug: this option says where events are kept; for the process's own log there \
-           is --log-level debug\n  allowed: memory",
+           is --log-level debug\n  allowed: disk, memory",
         ],
     );
 }
@@ -169,7 +225,10 @@ fn an_unknown_key_is_told_with_its_line_and_the_key_that_was_meant() {
     );
     check_faults(
         file("[log]\nplace = 'memory'"),
-        &["t.toml:1: log: a table has no place here; all keys stand at the top"],
+        &[
+            "t.toml:1: log: a table has no place here; all keys but `retention` stand at the top\n  \
+           allowed: disk, memory",
+        ],
     );
 }
 
@@ -200,6 +259,17 @@ fn options_that_contradict_each_other_are_refused() {
         &[
             "TIDINGS_MAX_BODY_BYTES=64KiB: this is less than --max-event-bytes 1MiB (the default)\n  a \
            request must have room for one event of any size: raise the one or lower the other",
+        ],
+    );
+    check_faults(
+        Given {
+            flags: &[("log-bytes-max", "5MiB")],
+            file: "max_event_bytes = '3MiB'",
+            ..Given::default()
+        },
+        &[
+            "--log-bytes-max 5MiB: this is too small for a log on disk, which grows by files of 1MiB at \
+           least\n  give it 6MiB or more, or keep events in memory with --log memory",
         ],
     );
     check_faults(

@@ -2,135 +2,14 @@
 
 #![cfg(unix)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::BufReader;
 use std::net::TcpListener;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
-fn tidings(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    command.args(args).env_clear().stdin(Stdio::null());
-    command
-}
+use crate::process::{Hub, Process, closed_pipe};
 
-/// A running process, killed when it is dropped.
-struct Process {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    err: BufReader<ChildStderr>,
-}
-
-impl Process {
-    fn start(args: &[&str]) -> Self {
-        let mut child = tidings(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("tidings starts");
-        let out = BufReader::new(child.stdout.take().expect("a pipe"));
-        let err = BufReader::new(child.stderr.take().expect("a pipe"));
-        Self { child, out, err }
-    }
-
-    /// The next line of standard output.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("text");
-        line.trim_end_matches('\n').to_owned()
-    }
-
-    /// The next line of standard error that holds `part`.
-    #[track_caller]
-    fn told(&mut self, part: &str) -> String {
-        let found =
-            self.err.by_ref().lines().map_while(Result::ok).find(|line| line.contains(part));
-        found.unwrap_or_else(|| panic!("nothing was told of {part}"))
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(status.success());
-    }
-
-    /// Waits for the end, and gives the status and what is left of standard output and error.
-    fn end(mut self) -> (Option<i32>, String, String) {
-        let mut out = String::new();
-        let mut err = String::new();
-        self.out.read_to_string(&mut out).expect("text");
-        self.err.read_to_string(&mut err).expect("text");
-        let status = self.child.wait().expect("an end");
-        (status.code(), out, err)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A running hub.
-struct Hub {
-    process: Process,
-    url: String,
-}
-
-impl Hub {
-    fn start(options: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", options)
-    }
-
-    fn start_at(address: &str, options: &[&str]) -> Self {
-        let mut process = Process::start(&[&["serve", "--listen", address], options].concat());
-        let line = process.line();
-        let Some((told, url)) = line.split_once(" listening on ") else {
-            panic!("not ready: {line}; {:?}", process.end())
-        };
-        assert_eq!(told, concat!("tidings ", env!("CARGO_PKG_VERSION")));
-        let url = url.to_owned();
-        Self { process, url }
-    }
-
-    /// Runs a command against this hub to its end, with `input` on standard input.
-    fn run(&self, args: &[&str], input: &str) -> Output {
-        let mut child = tidings(args)
-            .args(["--url", &self.url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("tidings starts");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(input.as_bytes()).expect("somebody who reads");
-        drop(stdin);
-        child.wait_with_output().expect("an end")
-    }
-
-    /// Runs a command that succeeds and says nothing beside its result.
-    #[track_caller]
-    fn result(&self, args: &[&str], input: &str) -> String {
-        let output = self.run(args, input);
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// Runs a command that fails, and gives what it tells.
-    #[track_caller]
-    fn failure(&self, args: &[&str], input: &str) -> String {
-        let output = self.run(args, input);
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
-        String::from_utf8(output.stderr).expect("text")
-    }
-
-    fn tail(&self, args: &[&str]) -> Process {
-        Process::start(&[&["tail", "--url", &self.url], args].concat())
-    }
-}
+mod disk;
+mod process;
+mod publish;
 
 #[test]
 fn what_is_published_is_printed_with_the_ids_that_publish_gave() {
@@ -247,7 +126,8 @@ fn a_second_signal_ends_a_hub_at_once() {
 fn an_address_in_use_is_a_failure_that_says_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
-    let (status, out, err) = Process::start(&["serve", "--listen", &address]).end();
+    let (status, out, err) =
+        Process::start(&["serve", "--listen", &address, "--log", "memory"]).end();
     assert_eq!((status, &*out), (Some(1), ""), "{err}");
     assert!(err.contains("in use") && err.contains("--listen"), "{err}");
 }
@@ -262,12 +142,4 @@ fn a_reader_that_goes_away_ends_tail_quietly() {
     drop(std::mem::replace(out, BufReader::new(closed_pipe())));
     let status = tail.child.wait().expect("an end");
     assert_eq!(status.code(), Some(0));
-}
-
-/// Standard output of a process that is over.
-fn closed_pipe() -> ChildStdout {
-    let mut child = tidings(&["--version"]).stdout(Stdio::piped()).spawn().expect("tidings starts");
-    let out = child.stdout.take().expect("a pipe");
-    child.wait().expect("an end");
-    out
 }

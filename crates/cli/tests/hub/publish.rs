@@ -1,14 +1,14 @@
 //! How `tidings publish` sends lines, and how it behaves towards each answer a server can give,
 //! played by a scripted socket.
 
-#![cfg(unix)]
-
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+
+use crate::process::{terminal, tidings};
 
 /// How one request is dealt with.
 #[derive(Clone, Copy)]
@@ -83,9 +83,7 @@ fn listen() -> (TcpListener, String) {
 }
 
 fn publish(url: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    command.args(["publish", "t", "--url", url]).env_clear();
-    command
+    tidings(&["publish", "t", "--url", url])
 }
 
 fn file(text: &str, begin: u64) -> File {
@@ -384,18 +382,6 @@ fn check_progress(input: Stdio, write: impl FnOnce(&mut Child), parts: &[&str]) 
     // Once nobody holds the other end, reading a terminal is an error.
     let rest: String = told.lines().map_while(Result::ok).collect();
     assert!(rest.contains("tidings: 3 events published in "), "{rest:?}");
-}
-
-/// A terminal, and the end at which its user sits.
-fn terminal() -> (Stdio, File) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-    let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&user).expect("a terminal");
-    unlockpt(&user).expect("a terminal");
-    let path = ptsname(&user, Vec::new()).expect("its name").into_string().expect("text");
-    let terminal = File::options().read(true).write(true).open(path).expect("a terminal");
-    (terminal.into(), user.into())
 }
 
 #[test]
