@@ -124,12 +124,12 @@ fn repair(data: &Path, yes: bool) -> Result<(), Failure> {
     }
     let done = disk::repair(&log_folder(data))
         .map_err(|error| Failure::Failed(cannot_open(data, &error)))?;
-    print(&outcome(&done))?;
-    let left = check_log(data)?.damages.len();
-    if left > 0 {
-        return Err(Failure::Failed(format!("the log is still damaged in {}", places(left))));
+    let after = check_log(data)?;
+    print(&outcome(&done, &found, &after))?;
+    match after.damages.len() {
+        0 => print("the log is whole now\n"),
+        left => Err(Failure::Failed(format!("the log is still damaged in {}", places(left)))),
     }
-    print("the log is whole now\n")
 }
 
 fn check_log(data: &Path) -> Result<CheckReport, Failure> {
@@ -170,19 +170,16 @@ fn ask() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a repair did.
-fn outcome(done: &RepairReport) -> String {
+/// What a repair did to a log, given what was found before and after.
+fn outcome(done: &RepairReport, before: &CheckReport, after: &CheckReport) -> String {
     let mut text = String::new();
     if done.lost.is_empty() {
         text.push_str("lost: nothing\n");
     }
     let mut lost = done.lost.clone();
     lost.sort_unstable_by_key(|range| range.first);
-    for LostRange { first, last } in &lost {
-        let _ = match last {
-            Some(last) => writeln!(text, "lost: {}", range(*first, *last)),
-            None => writeln!(text, "lost: perhaps events from {first} on"),
-        };
+    for range in lost {
+        let _ = writeln!(text, "lost: {}", told_lost(range, before, after));
     }
     for name in &done.set_aside {
         let _ = writeln!(text, "set aside: {name}");
@@ -191,6 +188,23 @@ fn outcome(done: &RepairReport) -> String {
         let _ = writeln!(text, "new epoch: {epoch}, so clients that come back are told of a gap");
     }
     text
+}
+
+/// A range is often that of a whole file, of which most was kept.
+fn told_lost(lost: LostRange, before: &CheckReport, after: &CheckReport) -> String {
+    let LostRange { first, last: Some(last) } = lost else {
+        return format!("perhaps events from {} on", lost.first);
+    };
+    let events_at = |report: &CheckReport| {
+        let segment = report.segments.iter().find(|it| it.base == first)?;
+        Some(segment.events).filter(|&events| events > 0)
+    };
+    match events_at(before).zip(events_at(after)) {
+        Some((before, after)) if before > after => {
+            format!("{} of {}", before - after, range(first, last))
+        }
+        _ => range(first, last),
+    }
 }
 
 fn print(text: &str) -> Result<(), Failure> {
