@@ -95,7 +95,7 @@ pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Recor
 /// An event of which some fields have been read.
 #[derive(Default)]
 struct Draft {
-    topics: Option<Box<[Topic]>>,
+    topics: Option<std::sync::Arc<[Topic]>>,
     event_type: Option<EventType>,
     data: Option<String>,
     retry_ms: Option<u64>,

@@ -13,7 +13,7 @@ mod budget;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tidings_core::{Interest, ReadOutcome};
+use tidings_core::{Entry, Interest, ReadOutcome};
 use tidings_log::{EventLog, ReadError, ReadLimit, ReadStep, entry_bytes};
 
 pub(crate) use self::budget::{Held, ReplayBudget};
@@ -206,7 +206,7 @@ pub(crate) fn bytes_of(entry: &Encoded) -> usize {
 
 /// Shortens a step by at most a half, so that it ends at the offset that is divisible by the
 /// highest power of two.
-fn end_where_others_do<P>(step: &mut ReadStep<P>, from: u64) {
+fn end_where_others_do<P>(step: &mut ReadStep<Entry<P>>, from: u64) {
     let kept = step.entries.len().div_ceil(2).checked_sub(1);
     let lowest = match kept {
         Some(last) => step.entries[last].offset + 1,

@@ -23,7 +23,7 @@ pub struct Event {
     /// Its id: resumes after it.
     pub id: Position,
     /// The topics it was published under.
-    pub topics: Box<[Topic]>,
+    pub topics: Arc<[Topic]>,
     /// Its type, if it has one.
     pub event_type: Option<String>,
     /// Its data; each CR, LF and CRLF of what was published is an LF here.

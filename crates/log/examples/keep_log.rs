@@ -170,7 +170,7 @@ impl Keeper {
             if is_kept(offset, record) {
                 events.push(described(offset, record, self.appended_at[&offset]));
             }
-            for topic in &record.topics {
+            for topic in record.topics.iter() {
                 if record.is_final {
                     finished.insert(topic.to_string(), offset);
                 }

@@ -233,7 +233,7 @@ fn every_read_and_search_agrees_with_a_naive_one(log: &dyn EventLog) {
     });
     let all = append(log, records.collect(), 0);
     for wanted in &interests {
-        let admitted = |entry: &&Arc<Entry<Body>>| {
+        let admitted = |entry: &&Entry<Body>| {
             wanted.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
         };
         let naive: Vec<u64> = all.iter().filter(admitted).map(|entry| entry.offset).collect();
@@ -429,7 +429,7 @@ fn a_key_outlives_its_event_and_ends_with_its_window(log: &dyn EventLog) {
     assert_eq!(again(5_002), Some(52));
 }
 
-fn append(log: &dyn EventLog, records: Vec<Record>, now: UnixMillis) -> Vec<Arc<Entry<Body>>> {
+fn append(log: &dyn EventLog, records: Vec<Record>, now: UnixMillis) -> Vec<Entry<Body>> {
     log.append(vec![records], now).unwrap().entries
 }
 
@@ -443,7 +443,7 @@ fn append_many(log: &dyn EventLog, count: u64, topic_of: impl Fn(u64) -> &'stati
     append(log, records.collect(), 0);
 }
 
-fn read_all(log: &dyn EventLog, wanted: &Interest) -> Vec<Arc<Entry<Body>>> {
+fn read_all(log: &dyn EventLog, wanted: &Interest) -> Vec<Entry<Body>> {
     let limit =
         ReadLimit { events_max: 50, bytes_max: 10_000, candidates_max: 100, comparisons_max: 300 };
     let until = log.bounds().next;
@@ -453,7 +453,7 @@ fn read_all(log: &dyn EventLog, wanted: &Interest) -> Vec<Arc<Entry<Body>>> {
         let step = log.read(from, until, wanted, limit).unwrap();
         assert!(step.next > from);
         let admitted =
-            |it: &Arc<Entry<Body>>| wanted.admits(&it.topics, it.event_type.as_ref(), it.private);
+            |it: &Entry<Body>| wanted.admits(&it.topics, it.event_type.as_ref(), it.private);
         read.extend(step.entries.into_iter().filter(admitted));
         from = step.next;
     }
@@ -483,7 +483,7 @@ fn seek_all(
 
 fn record_of(topics: &[&str], event_type: Option<&str>, private: bool, data: &str) -> Record {
     let parse = |text| EventType::parse(text).expect("the suite uses valid types");
-    let topics: Box<[Topic]> = topics.iter().map(|text| topic(text)).collect();
+    let topics: Arc<[Topic]> = topics.iter().map(|text| topic(text)).collect();
     Record { event_type: event_type.map(parse), private, ..Record::new(topics, data) }
 }
 
@@ -512,6 +512,6 @@ fn selectors(texts: &[&str]) -> Vec<Selector> {
     texts.iter().map(parse).collect()
 }
 
-fn offsets<P>(entries: &[Arc<Entry<P>>]) -> Vec<u64> {
+fn offsets<P>(entries: &[Entry<P>]) -> Vec<u64> {
     entries.iter().map(|entry| entry.offset).collect()
 }

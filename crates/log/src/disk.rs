@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tidings_core::{Bounds, Epoch, Interest, Topic};
+use tidings_core::{Bounds, Entry, Epoch, Interest, Topic};
 
 use self::files::{Directory, File, Files};
 use self::identity::Identity;
@@ -195,7 +195,7 @@ impl EventLog for DiskLog {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Body>, ReadError> {
+    ) -> Result<ReadStep<Entry<Body>>, ReadError> {
         self.read_step(from, until, interest, limit)
     }
 

@@ -1,7 +1,6 @@
 //! What a log must do.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use tidings_core::{Bounds, Entry, Epoch, Interest, Topic};
 
@@ -22,9 +21,9 @@ pub struct ReadLimit {
 
 /// One step of reading.
 #[derive(Debug)]
-pub struct ReadStep<P> {
+pub struct ReadStep<E> {
     /// The interesting entries, in order.
-    pub entries: Vec<Arc<Entry<P>>>,
+    pub entries: Vec<E>,
     /// Everything before this offset was looked at.
     pub next: u64,
 }
@@ -108,7 +107,7 @@ pub trait EventLog: Send + Sync + Debug {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Body>, ReadError>;
+    ) -> Result<ReadStep<Entry<Body>>, ReadError>;
 
     /// Looks backwards from `before` for the last `wanted` entries that interest someone, within the
     /// limit's candidates and comparisons. Makes progress: the step's `before` is lower, unless it

@@ -129,7 +129,7 @@ impl Ledger {
             if self.repeated(record, planned, now).is_some() {
                 continue;
             }
-            for topic in &record.topics {
+            for topic in record.topics.iter() {
                 let kept = self.finished(topic).filter(|&offset| is_kept(offset, topic));
                 let finished = planned.finals.get(topic).copied().or(kept);
                 // Its own last event has no offset yet, and never gets one.
@@ -139,7 +139,7 @@ impl Ledger {
                 }
             }
             if record.is_final {
-                own.extend(&record.topics);
+                own.extend(record.topics.iter());
             }
         }
         None
@@ -166,7 +166,7 @@ impl Ledger {
                 plan.keys.push((id, offset));
             }
             if record.is_final {
-                for topic in &record.topics {
+                for topic in record.topics.iter() {
                     planned.finals.insert(topic.clone(), offset);
                     plan.finals.push((topic.clone(), offset));
                 }

@@ -105,7 +105,7 @@ impl State {
 
     /// Lets the rules know that an entry is gone.
     fn forget(&mut self, entry: &Entry<Body>) {
-        for topic in &entry.topics {
+        for topic in entry.topics.iter() {
             let was_kept = entry.offset > self.ruled.surplus_of(topic);
             self.ruled.forget(topic, u64::from(was_kept), self.ring.bounds().oldest);
         }
@@ -164,7 +164,7 @@ impl EventLog for MemoryLog {
         state.ledger.settle(&plan, now);
         for entry in &entries {
             entry.topics.iter().for_each(|topic| state.ruled.count(topic, 1));
-            state.ring.push(Arc::clone(entry), entry_bytes(entry, entry.payload.data.len()));
+            state.ring.push(Arc::new(entry.clone()), entry_bytes(entry, entry.payload.data.len()));
         }
         state.keep_within_bounds(&self.options.retention, now);
         Ok(Appended { entries, outcomes: plan.outcomes })
@@ -176,9 +176,10 @@ impl EventLog for MemoryLog {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Body>, ReadError> {
+    ) -> Result<ReadStep<Entry<Body>>, ReadError> {
         let candidates = self.state().ring.candidates(from, until, interest, limit)?;
-        Ok(candidates.select(interest, limit))
+        let ReadStep { entries, next } = candidates.select(interest, limit);
+        Ok(ReadStep { entries: entries.iter().map(|entry| Entry::clone(entry)).collect(), next })
     }
 
     fn seek(
@@ -226,10 +227,10 @@ impl EventLog for MemoryLog {
 }
 
 /// Gives a record its place.
-pub(crate) fn entry(offset: u64, record: Record, now: UnixMillis) -> Arc<Entry<Body>> {
+pub(crate) fn entry(offset: u64, record: Record, now: UnixMillis) -> Entry<Body> {
     let Record { topics, event_type, private, data, retry_ms, is_final, key: _ } = record;
     let payload = Body { data, retry_ms, appended_at: now };
-    Arc::new(Entry { offset, topics, event_type, private, is_final, payload })
+    Entry { offset, topics, event_type, private, is_final, payload }
 }
 
 /// Why a log that was closed takes nothing.

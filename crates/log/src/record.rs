@@ -14,7 +14,7 @@ pub type UnixMillis = u64;
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The topics it is published under, at least one.
-    pub topics: Box<[Topic]>,
+    pub topics: Arc<[Topic]>,
     /// Its type, if it has one.
     pub event_type: Option<EventType>,
     /// Whether only subscribers with rights to one of its topics may receive it.
@@ -31,7 +31,7 @@ pub struct Record {
 
 impl Record {
     /// A public record under `topics`, without type, key or anything else.
-    pub fn new(topics: impl Into<Box<[Topic]>>, data: impl Into<ByteString>) -> Self {
+    pub fn new(topics: impl Into<Arc<[Topic]>>, data: impl Into<ByteString>) -> Self {
         Self {
             topics: topics.into(),
             event_type: None,
@@ -45,7 +45,7 @@ impl Record {
 }
 
 /// What a log keeps of an event besides its place and whom it may reach.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Body {
     /// Its data, as published.
     pub data: ByteString,
@@ -176,7 +176,7 @@ impl Offsets {
 #[derive(Debug)]
 pub struct Appended {
     /// The entries that were appended, in order; what was refused or repeated is not among them.
-    pub entries: Vec<Arc<Entry<Body>>>,
+    pub entries: Vec<Entry<Body>>,
     /// What became of each publish.
     pub outcomes: Vec<Result<Offsets, Refusal>>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Reading what interests a few exact topics costs as much as they hold, whatever else is there.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ impl<P> Ring<P> {
     /// If its offset is not the next one.
     pub fn push(&mut self, entry: Arc<Entry<P>>, bytes: usize) {
         assert_eq!(entry.offset, self.next, "a ring has no holes");
-        for topic in &entry.topics {
+        for topic in entry.topics.iter() {
             match self.offsets_of.get_mut(topic.as_str()) {
                 Some(offsets) => offsets.push_back(entry.offset),
                 None => {
@@ -72,7 +73,7 @@ impl<P> Ring<P> {
     }
 
     fn forget_topics(&mut self, entry: &Entry<P>) {
-        for topic in &entry.topics {
+        for topic in entry.topics.iter() {
             let Some(offsets) = self.offsets_of.get_mut(topic.as_str()) else { continue };
             // It is nearly always the first.
             if let Ok(place) = offsets.binary_search(&entry.offset) {
@@ -286,7 +287,7 @@ pub struct Candidates<P> {
 
 impl<P> Candidates<P> {
     /// Takes the interesting ones, in order, up to the limit.
-    pub fn select(self, interest: &Interest, limit: ReadLimit) -> ReadStep<P> {
+    pub fn select(self, interest: &Interest, limit: ReadLimit) -> ReadStep<Arc<Entry<P>>> {
         let mut selection = Selection::new(interest, limit);
         for Candidate { entry, bytes } in self.held {
             if let Err(next) = selection.offer(entry, bytes) {
@@ -325,34 +326,38 @@ impl<P> Candidates<P> {
 
 /// Takes interesting entries, one after the other, until a limit is reached.
 #[derive(Debug)]
-pub(crate) struct Selection<'a, P> {
+pub(crate) struct Selection<'a, E> {
     interest: &'a Interest,
     limit: ReadLimit,
-    pub(crate) entries: Vec<Arc<Entry<P>>>,
+    pub(crate) entries: Vec<E>,
     bytes: usize,
     comparisons: usize,
 }
 
-impl<'a, P> Selection<'a, P> {
+impl<'a, E> Selection<'a, E> {
     pub(crate) fn new(interest: &'a Interest, limit: ReadLimit) -> Self {
         Self { interest, limit, entries: Vec::new(), bytes: 0, comparisons: 0 }
     }
 
     /// Takes the next entry if it interests; an error says that the limit is reached, and at which
     /// offset to go on: its own.
-    pub(crate) fn offer(&mut self, entry: Arc<Entry<P>>, bytes: usize) -> Result<(), u64> {
+    pub(crate) fn offer<P>(&mut self, entry: E, bytes: usize) -> Result<(), u64>
+    where
+        E: Borrow<Entry<P>>,
+    {
+        let seen = entry.borrow();
         if self.comparisons > self.limit.comparisons_max {
-            return Err(entry.offset);
+            return Err(seen.offset);
         }
-        self.comparisons += comparisons_of(self.interest, &entry);
-        if !admits(self.interest, &entry) {
+        self.comparisons += comparisons_of(self.interest, seen);
+        if !admits(self.interest, seen) {
             return Ok(());
         }
         self.bytes += bytes;
         let is_full =
             self.entries.len() == self.limit.events_max || self.bytes > self.limit.bytes_max;
         if is_full && !self.entries.is_empty() {
-            return Err(entry.offset);
+            return Err(seen.offset);
         }
         self.entries.push(entry);
         Ok(())

@@ -15,7 +15,7 @@ const STREAM: StreamOptions = StreamOptions { control: true, poll_deadline: None
 fn entry(offset: u64, text: &str) -> Arc<Entry<()>> {
     let mut entry = Entry {
         offset,
-        topics: Box::default(),
+        topics: [].into(),
         event_type: None,
         private: false,
         is_final: false,

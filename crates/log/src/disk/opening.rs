@@ -399,7 +399,7 @@ pub(super) fn add_stored(
     }
     let Some(entry) = stored.entry(topics) else { return false };
     let posting = Posting { delta: (head.offset - base) as u32, position: position as u32 };
-    index.add(posting, head.appended_at, &entry.topics, entry.is_final);
+    index.add(posting, head.appended_at, entry.topics.iter(), entry.is_final);
     if let Some(seed) = seed
         && let Some(key) = stored.key()
     {

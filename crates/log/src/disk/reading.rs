@@ -12,7 +12,7 @@ use super::damage::Fault;
 use super::files::File;
 use super::index::{Fence, Posting, Postings};
 use super::segment::{Records, Sealed};
-use super::stored::{Stored, TopicMemory};
+use super::stored::TopicMemory;
 use super::{DiskLog, Open};
 use crate::ring::{Selection, admits, comparisons_of, share};
 use crate::{Body, ReadError, ReadLimit, ReadStep, SeekStep, UnixMillis};
@@ -64,7 +64,7 @@ impl DiskLog {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Body>, ReadError> {
+    ) -> Result<ReadStep<Entry<Body>>, ReadError> {
         let until = {
             let state = self.state();
             if from < state.oldest {
@@ -92,9 +92,9 @@ impl DiskLog {
                 Some(topics) => {
                     let merged = part.postings(self, topics, cursor..end, each_max, true)?;
                     let cut = merged.cut.map_or(end, |delta| part.base() + u64::from(delta));
-                    let mut read = |stored: Stored, entry| {
+                    let mut read = |bytes, entry| {
                         looked_at += 1;
-                        self.offer(&mut selection, &stored, entry)
+                        self.offer(&mut selection, bytes, entry)
                     };
                     part.visit(&merged.postings, cut, &mut memory, &mut read)?.err().or_else(|| {
                         let is_cut = cut < end || looked_at >= limit.candidates_max;
@@ -105,7 +105,7 @@ impl DiskLog {
                     let candidates_max = limit.candidates_max.saturating_sub(looked_at).max(1);
                     let (stopped, count) =
                         part.scan(cursor..end, candidates_max, &mut memory, {
-                            |stored, entry| self.offer(&mut selection, &stored, entry)
+                            |bytes, entry| self.offer(&mut selection, bytes, entry)
                         })?;
                     looked_at += count;
                     stopped
@@ -125,14 +125,14 @@ impl DiskLog {
     /// Hands an entry on if no rule has dropped it.
     fn offer(
         &self,
-        selection: &mut Selection<'_, Body>,
-        stored: &Stored,
+        selection: &mut Selection<'_, Entry<Body>>,
+        bytes: usize,
         entry: Entry<Body>,
     ) -> Result<(), u64> {
         if self.has_rules() && !self.state().ruled.is_kept(entry.offset, &entry.topics) {
             return Ok(());
         }
-        selection.offer(Arc::new(entry), stored.counted_bytes())
+        selection.offer(entry, bytes)
     }
 
     pub(super) fn seek_step(
@@ -367,7 +367,7 @@ impl Part {
         postings: &[Posting],
         until: u64,
         memory: &mut TopicMemory,
-        visit: &mut impl FnMut(Stored, Entry<Body>) -> Result<(), u64>,
+        visit: &mut impl FnMut(usize, Entry<Body>) -> Result<(), u64>,
     ) -> Result<Result<(), u64>, ReadError> {
         let mut records = self.records(0);
         for posting in postings {
@@ -375,8 +375,8 @@ impl Part {
             if offset >= until {
                 break;
             }
-            let (stored, entry) = self.read_one(&mut records, posting, memory)?;
-            if let Err(next) = visit(stored, entry) {
+            let (bytes, entry) = self.read_one(&mut records, posting, memory)?;
+            if let Err(next) = visit(bytes, entry) {
                 return Ok(Err(next));
             }
         }
@@ -412,12 +412,13 @@ impl Part {
         records: &mut Records,
         posting: &Posting,
         memory: &mut TopicMemory,
-    ) -> Result<(Stored, Entry<Body>), ReadError> {
+    ) -> Result<(usize, Entry<Body>), ReadError> {
         let position = u64::from(posting.position);
         let offset = self.base() + u64::from(posting.delta);
         let stored = records.record(position, offset).map_err(unavailable)?;
-        let entry = stored.entry(memory).ok_or_else(|| senseless(&stored))?;
-        Ok((stored, entry))
+        let bytes = stored.counted_bytes();
+        let entry = stored.into_entry(memory).ok_or_else(|| senseless(offset))?;
+        Ok((bytes, entry))
     }
 
     /// Reads on through a range and hands the events on. Answers where that said to stop, or where
@@ -427,7 +428,7 @@ impl Part {
         range: Range<u64>,
         candidates_max: usize,
         memory: &mut TopicMemory,
-        mut visit: impl FnMut(Stored, Entry<Body>) -> Result<(), u64>,
+        mut visit: impl FnMut(usize, Entry<Body>) -> Result<(), u64>,
     ) -> Result<(Option<u64>, usize), ReadError> {
         let Some((_, fence)) = self.fence_at(range.start)? else { return Ok((None, 0)) };
         let mut records = self.records(u64::from(fence.position));
@@ -444,8 +445,9 @@ impl Part {
                 return Ok((Some(offset), count));
             }
             count += 1;
-            let entry = stored.entry(memory).ok_or_else(|| senseless(&stored))?;
-            if let Err(next) = visit(stored, entry) {
+            let bytes = stored.counted_bytes();
+            let entry = stored.into_entry(memory).ok_or_else(|| senseless(offset))?;
+            if let Err(next) = visit(bytes, entry) {
                 return Ok((Some(next), count));
             }
         }
@@ -494,8 +496,7 @@ pub(super) fn unavailable(fault: Fault) -> ReadError {
     })
 }
 
-fn senseless(stored: &Stored) -> ReadError {
-    let offset = stored.head.offset;
+fn senseless(offset: u64) -> ReadError {
     ReadError::Unavailable(format!("event {offset} holds what no event holds"))
 }
 

@@ -189,7 +189,7 @@ impl Records {
         }
         self.fill(position, length, ahead_bytes)?;
         let from = (position - self.chunk_position) as usize;
-        Ok(Stored::read(&self.chunk.slice(from..), &self.checksum))
+        Ok(Stored::read(&self.chunk, from, &self.checksum))
     }
 
     /// What is held of the file from a position on.

@@ -3,7 +3,9 @@
 //! The layout is drawn in `docs/internals/log-format.md`. Nothing read from a file is believed
 //! before its checksum is right, and no length is before it fits what is there.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 use tidings_core::{Entry, EventType, Topic};
 
@@ -81,73 +83,75 @@ impl Head {
     }
 }
 
-/// A record whose checksum was right.
+/// A record whose checksums were right.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) head: Head,
     body: Bytes,
+    parts: Parts,
 }
 
-/// The places of the parts of a body.
-struct Parts<'a> {
-    retry_ms: Option<u64>,
-    /// Length and text of each topic.
-    topics: &'a [u8],
-    event_type: Option<&'a [u8]>,
-    key: Option<&'a [u8]>,
-    data: std::ops::Range<usize>,
+/// Where the parts of a body begin; each ends where the next begins.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    topics: usize,
+    event_type: usize,
+    key: usize,
+    data: usize,
 }
 
 impl Stored {
     /// Takes a record out of `bytes`, which begin with it; `None` if there is no whole and valid
     /// one.
-    pub(crate) fn read(bytes: &Bytes, checksum: &Checksum) -> Option<Self> {
-        let head_bytes: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
+    pub(crate) fn read(bytes: &Bytes, from: usize, checksum: &Checksum) -> Option<Self> {
+        let head_bytes: &[u8; HEAD_BYTES] = bytes.get(from..)?.first_chunk()?;
         let head = Head::read(head_bytes, checksum)?;
-        let end = HEAD_BYTES + head.body_bytes as usize;
-        let body = bytes.get(HEAD_BYTES..end)?;
-        let stored = Self { head, body: bytes.slice(HEAD_BYTES..end) };
+        let start = from + HEAD_BYTES;
+        let end = start + head.body_bytes as usize;
+        let body = bytes.get(start..end)?;
         // The body's checksum is in the head, which has one of its own.
-        (checksum.of(&[body]) == u32_at(head_bytes, 4) && stored.parts().is_some())
-            .then_some(stored)
+        if checksum.of(&[body]) != u32_at(head_bytes, 4) {
+            return None;
+        }
+        let parts = Parts::of(head, body)?;
+        Some(Self { head, body: bytes.slice(start..end), parts })
     }
 
-    /// Makes an entry of it. `topics` remembers topics that were seen before, as they repeat.
-    pub(crate) fn entry(&self, topics: &mut TopicMemory) -> Option<Entry<Body>> {
-        let parts = self.parts()?;
-        let mut named = Vec::with_capacity(usize::from(self.head.topic_count));
-        for text in TopicTexts(parts.topics) {
-            named.push(topics.topic(text)?);
-        }
-        let event_type = match parts.event_type {
-            Some(text) => Some(topics.event_type(text)?),
-            None => None,
+    /// Makes an entry of it. `memory` holds what was read before, as it repeats.
+    pub(crate) fn entry(&self, memory: &mut TopicMemory) -> Option<Entry<Body>> {
+        self.clone().into_entry(memory)
+    }
+
+    /// As [`entry`](Self::entry).
+    pub(crate) fn into_entry(self, memory: &mut TopicMemory) -> Option<Entry<Body>> {
+        let Self { head, mut body, parts } = self;
+        let event_type = match head.flags & EVENT_TYPE {
+            0 => None,
+            _ => Some(memory.event_type(&body[parts.event_type..parts.key])?),
         };
+        let retry_ms = (head.flags & RETRY != 0).then(|| u64_at(&body, 0));
+        let topics = memory.topics(&body[parts.topics..parts.event_type])?;
+        body.advance(parts.data);
+        let data = ByteString::try_from(body).ok()?;
         Some(Entry {
-            offset: self.head.offset,
-            topics: named.into(),
+            offset: head.offset,
+            topics,
             event_type,
-            private: self.head.flags & PRIVATE != 0,
-            is_final: self.head.is_final(),
-            payload: Body {
-                data: ByteString::try_from(self.body.slice(parts.data)).ok()?,
-                retry_ms: parts.retry_ms,
-                appended_at: self.head.appended_at,
-            },
+            private: head.flags & PRIVATE != 0,
+            is_final: head.is_final(),
+            payload: Body { data, retry_ms, appended_at: head.appended_at },
         })
     }
 
     /// Its idempotency key.
     pub(crate) fn key(&self) -> Option<Key> {
-        Key::parse(str::from_utf8(self.parts()?.key?).ok()?).ok()
+        let key = (self.head.flags & KEY != 0).then_some(&self.body[self.parts.key..self.parts.data]);
+        Key::parse(str::from_utf8(key?).ok()?).ok()
     }
 
     /// The runs of keys that it carries.
     pub(crate) fn carried_keys(&self) -> Option<Vec<KeyRun>> {
-        if !self.head.holds_keys() {
-            return None;
-        }
-        read_key_runs(&self.body[self.parts()?.data])
+        self.head.holds_keys().then(|| read_key_runs(&self.body[self.parts.data..]))?
     }
 
     /// How much an answer with it counts as.
@@ -160,88 +164,70 @@ impl Stored {
         let head = Head { batch, flags: self.head.flags | COMMIT, ..self.head };
         write(head, checksum, out, |out| out.extend_from_slice(&self.body));
     }
-
-    /// `None` if the lengths contradict each other.
-    fn parts(&self) -> Option<Parts<'_>> {
-        let Head { flags, topic_count, event_type_bytes, key_bytes, .. } = self.head;
-        let (body, mut at) = (&self.body[..], 0);
-        let mut retry_ms = None;
-        if flags & RETRY != 0 {
-            retry_ms = Some(u64::from_le_bytes(*body.first_chunk()?));
-            at += 8;
-        }
-        let topics_start = at;
-        for _ in 0..topic_count {
-            let length = body.get(at..at + 2)?;
-            at += 2 + usize::from(u16_at(length, 0));
-        }
-        let topics = body.get(topics_start..at)?;
-        let event_type = body.get(at..at + usize::from(event_type_bytes))?;
-        at += event_type.len();
-        let key = body.get(at..at + usize::from(key_bytes))?;
-        at += key.len();
-        let data = at..body.len();
-        (topic_count > 0 || flags & CARRIED_KEYS != 0).then_some(Parts {
-            retry_ms,
-            topics,
-            event_type: (flags & EVENT_TYPE != 0).then_some(event_type),
-            key: (flags & KEY != 0).then_some(key),
-            data,
-        })
-    }
 }
 
-/// Walks over the topics of a body, whose lengths have been looked at.
-struct TopicTexts<'a>(&'a [u8]);
-
-impl<'a> Iterator for TopicTexts<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<2>()?;
-        let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        self.0 = rest;
-        Some(text)
+impl Parts {
+    /// `None` if the lengths contradict each other.
+    fn of(head: Head, body: &[u8]) -> Option<Self> {
+        let topics = if head.flags & RETRY != 0 { 8 } else { 0 };
+        let mut event_type = topics;
+        for _ in 0..head.topic_count {
+            let length = body.get(event_type..event_type + 2)?;
+            event_type += 2 + usize::from(u16_at(length, 0));
+        }
+        let key = event_type + usize::from(head.event_type_bytes);
+        let data = key + usize::from(head.key_bytes);
+        let is_sound = data <= body.len() && (head.topic_count > 0 || head.holds_keys());
+        is_sound.then_some(Self { topics, event_type, key, data })
     }
 }
 
 /// Topics and event types that were read lately: they repeat, and are checked and allocated once.
 #[derive(Debug, Default)]
 pub(crate) struct TopicMemory {
-    topics: Vec<Option<Topic>>,
-    event_types: Vec<Option<EventType>>,
+    topics: Vec<Option<(Box<[u8]>, Arc<[Topic]>)>>,
+    event_types: Vec<Option<(Box<[u8]>, EventType)>>,
 }
 
 impl TopicMemory {
-    fn topic(&mut self, text: &[u8]) -> Option<Topic> {
-        recall(&mut self.topics, text, |known| known.as_str(), |text| Topic::parse(text).ok())
+    fn topics(&mut self, bytes: &[u8]) -> Option<Arc<[Topic]>> {
+        recall(&mut self.topics, bytes, |mut bytes| {
+            let mut topics = Vec::new();
+            while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+                let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+                topics.push(Topic::parse(str::from_utf8(text).ok()?).ok()?);
+                bytes = rest;
+            }
+            Some(topics.into())
+        })
     }
 
-    fn event_type(&mut self, text: &[u8]) -> Option<EventType> {
-        let parse = |text: &str| EventType::parse(text).ok();
-        recall(&mut self.event_types, text, |known| known.as_str(), parse)
+    fn event_type(&mut self, bytes: &[u8]) -> Option<EventType> {
+        recall(&mut self.event_types, bytes, |bytes| {
+            EventType::parse(str::from_utf8(bytes).ok()?).ok()
+        })
     }
 }
 
-/// Finds what a text was parsed to before, or parses it. Each text has one place, where another may
-/// take its turn.
+/// Finds what some bytes were parsed to before, or parses them. All bytes have one place each, where
+/// others may take their turn.
 fn recall<T: Clone>(
-    places: &mut Vec<Option<T>>,
-    text: &[u8],
-    text_of: impl Fn(&T) -> &str,
-    parse: impl Fn(&str) -> Option<T>,
+    places: &mut Vec<Option<(Box<[u8]>, T)>>,
+    bytes: &[u8],
+    parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Option<T> {
     if places.is_empty() {
         places.resize(REMEMBERED_MAX, None);
     }
     let mix = |mix: usize, byte: &u8| mix.wrapping_mul(31).wrapping_add(usize::from(*byte));
-    let place = &mut places[text.iter().rev().take(12).fold(text.len(), mix) % REMEMBERED_MAX];
-    let known = place.as_ref().filter(|known| text_of(known).as_bytes() == text);
-    if let Some(known) = known {
-        return Some(known.clone());
+    let place = &mut places[bytes.iter().rev().take(12).fold(bytes.len(), mix) % REMEMBERED_MAX];
+    if let Some((known, parsed)) = place
+        && **known == *bytes
+    {
+        return Some(parsed.clone());
     }
-    let parsed = parse(str::from_utf8(text).ok()?)?;
-    *place = Some(parsed.clone());
+    let parsed = parse(bytes)?;
+    *place = Some((bytes.into(), parsed.clone()));
     Some(parsed)
 }
 
@@ -276,7 +262,7 @@ pub(crate) fn write_record(
         if let Some(retry_ms) = retry_ms {
             out.extend_from_slice(&retry_ms.to_le_bytes());
         }
-        for topic in topics {
+        for topic in topics.iter() {
             out.extend_from_slice(&(topic.as_str().len() as u16).to_le_bytes());
             out.extend_from_slice(topic.as_str().as_bytes());
         }

@@ -83,7 +83,7 @@ impl DiskLog {
         let entries: Vec<_> = (next..).zip(records).map(|(at, it)| entry(at, it, now)).collect();
         for (entry, &position) in entries.iter().zip(&written.positions) {
             let posting = Posting { delta: state.open.delta(entry.offset), position };
-            state.open.index.add(posting, now, &entry.topics, entry.is_final);
+            state.open.index.add(posting, now, entry.topics.iter(), entry.is_final);
             entry.topics.iter().for_each(|topic| state.ruled.count(topic, 1));
         }
         for &(id, offset) in &plan.keys {

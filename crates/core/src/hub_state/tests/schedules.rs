@@ -186,7 +186,7 @@ impl World {
             if open.is_empty() {
                 return;
             }
-            let topics: Box<[Topic]> = (0..self.rng.usize(1..3))
+            let topics: Arc<[Topic]> = (0..self.rng.usize(1..3))
                 .map(|_| open[self.rng.usize(..open.len())].clone())
                 .collect();
             let event_type = TYPES[self.rng.usize(..TYPES.len())];
