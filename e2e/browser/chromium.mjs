@@ -52,7 +52,8 @@ export async function listen(page, path, types = []) {
       globalThis.seen = seen;
       source.addEventListener("open", () => (seen.opens += 1));
       source.addEventListener("error", () => seen.lost.push({ lastId: seen.lastId, readyState: source.readyState }));
-      for (const type of ["message", "tidings.gap", "tidings.lagged", "tidings.shutdown", ...types]) {
+      const control = ["gap", "lagged", "shutdown", "finished"].map((name) => `tidings.${name}`);
+      for (const type of ["message", ...control, ...types]) {
         source.addEventListener(type, ({ data, lastEventId }) => {
           if (!type.startsWith("tidings.")) seen.lastId = lastEventId;
           seen.events.push({ type, data, id: lastEventId });

@@ -184,6 +184,28 @@ test("a hub that shuts down says so and ends the stream cleanly", async () => {
   }
 });
 
+test("after the last event of its topic it comes back once and then stays away", async () => {
+  await withHub([], async ({ hub, proxy, page }) => {
+    await listen(page, "/events?topic=jobs/1", ["progress", "complete"]);
+    await seenUntil(page, (seen) => seen.opens === 1);
+    const first = await hub.publish({ topic: "jobs/1", event: "progress", data: 50 });
+    await seenUntil(page, (seen) => seen.events.length === 1);
+    // The last event comes while it is away.
+    proxy.refuse();
+    await seenUntil(page, (seen) => seen.lost.length >= 1);
+    const last = await hub.publish({ topic: "jobs/1", event: "complete", data: "done", final: true });
+    proxy.accept();
+    const closed = await seenUntil(page, (seen) => seen.lost.at(-1).readyState === 2);
+    assert.deepEqual(closed.events, [
+      { type: "progress", data: "50", id: first },
+      { type: "complete", data: "done", id: last },
+      { type: "tidings.finished", data: '{"topics":["jobs/1"]}', id: last },
+    ]);
+    const resumed = proxy.streamsOf("topic=jobs/1").map(({ headers }) => headers["last-event-id"]);
+    assert.deepEqual(resumed.slice(-2), [first, last]);
+  });
+});
+
 test("over the connection limit it keeps trying and gets in when a place is free", async () => {
   await withHub(["--max-connections", "2"], async ({ hub, page }) => {
     const places = [new AbortController(), new AbortController()];

@@ -67,6 +67,7 @@ def test_every_answer_conforms(case: schemathesis.Case, hub, accept, asked):
             case.body, list
         )
         write_whole_numbers(case.body)
+        give_one_key(case)
     case.call_and_validate(
         hub.url,
         headers={"accept": accept},
@@ -104,6 +105,14 @@ def write_whole_numbers(body: object) -> None:
             and event["retry"].is_integer()
         ):
             event["retry"] = int(event["retry"])
+
+
+def give_one_key(case: schemathesis.Case) -> None:
+    """Leaves out a header that contradicts the body, which a schema cannot say."""
+    has_own = isinstance(case.body, dict) and "key" in case.body
+    is_long = len(str(case.headers.get("Idempotency-Key", ""))) > 235
+    if has_own or is_long:
+        case.headers.pop("Idempotency-Key", None)
 
 
 def test_document_is_valid(api):
@@ -181,8 +190,14 @@ PUBLISHES = [
     ("a fraction as retry", {"json": EVENT | {"retry": 0.5}}, 400, "invalid-field", {"field": "retry"}),
     ("text as private", {"json": EVENT | {"private": "yes"}}, 400, "invalid-field", {"field": "private"}),
     ("an unknown field", {"json": EVENT | {"tpoic": 1}}, 400, "unknown-field", {"field": "tpoic"}),
-    ("a key", {"json": EVENT | {"key": "k"}}, 400, "unknown-field", {"field": "key"}),
-    ("final", {"json": EVENT | {"final": True}}, 400, "unknown-field", {"field": "final"}),
+    ("an empty key", {"json": EVENT | {"key": ""}}, 400, "invalid-key", {"field": "key"}),
+    ("a long key", {"json": EVENT | {"key": "k" * 257}}, 400, "invalid-key", {"field": "key"}),
+    ("a line end in a key", {"json": EVENT | {"key": "a\nb"}}, 400, "invalid-key", {"field": "key"}),
+    ("a key of another type", {"json": EVENT | {"key": 1}}, 400, "invalid-field", {"field": "key"}),
+    ("text as final", {"json": EVENT | {"final": "yes"}}, 400, "invalid-field", {"field": "final"}),
+    ("two keys", {"json": EVENT | {"key": "a"}, "headers": {"idempotency-key": "b"}}, 400, "invalid-key", {"field": "Idempotency-Key"}),
+    ("an open quote", {"json": EVENT, "headers": {"idempotency-key": '"a'}}, 400, "invalid-key", {"field": "Idempotency-Key"}),
+    ("a long key for several", {"json": [EVENT], "headers": {"idempotency-key": "k" * 236}}, 400, "invalid-key", {"field": "Idempotency-Key"}),
     ("text that is no JSON", {"content": b"{", "headers": {"content-type": "application/json"}}, 400, "invalid-json", {}),
     ("JSON that is no event", {"json": "event"}, 400, "invalid-json", {}),
     ("bytes that are no UTF-8", {"content": b'{"topic":"\xff"}', "headers": {"content-type": "application/json"}}, 400, "invalid-json", {}),

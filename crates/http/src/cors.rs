@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::header_names::{LAST_EVENT_ID, X_REQUEST_ID};
+use crate::header_names::{IDEMPOTENCY_KEY, LAST_EVENT_ID, X_REQUEST_ID};
 
 /// Whether pages of `origin` may use the hub.
 pub(crate) fn is_listed(origins: &[String], origin: &str) -> bool {
@@ -31,13 +31,7 @@ pub(crate) fn layer(origins: &[String]) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers([
-            LAST_EVENT_ID,
-            AUTHORIZATION,
-            CACHE_CONTROL,
-            CONTENT_TYPE,
-            HeaderName::from_static("idempotency-key"),
-        ])
+        .allow_headers([LAST_EVENT_ID, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, IDEMPOTENCY_KEY])
         .expose_headers([LAST_EVENT_ID, X_REQUEST_ID])
         .max_age(PREFLIGHT_AGE_MAX);
     Some(if everyone { layer } else { layer.allow_credentials(true) })

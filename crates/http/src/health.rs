@@ -4,26 +4,39 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use crate::app::App;
 
 pub(crate) async fn live() -> Response {
-    answer(StatusCode::OK, r#"{"status":"ok"}"#)
+    answer(StatusCode::OK, &Health { status: "ok", reason: None, detail: None })
 }
 
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    if app.hub().is_shutting_down() {
-        let body = r#"{"status":"unavailable","reason":"shutting-down"}"#;
-        return answer(StatusCode::SERVICE_UNAVAILABLE, body);
-    }
-    if app.hub().has_failed() {
-        let body = r#"{"status":"unavailable","reason":"failed"}"#;
-        return answer(StatusCode::SERVICE_UNAVAILABLE, body);
-    }
-    answer(StatusCode::OK, r#"{"status":"ok"}"#)
+    let hub = app.hub();
+    let (reason, detail) = if hub.is_shutting_down() {
+        ("shutting-down", None)
+    } else if hub.has_failed() {
+        ("failed", None)
+    } else if let Some(failure) = hub.failure() {
+        ("log-unavailable", Some(failure))
+    } else {
+        return live().await;
+    };
+    let health = Health { status: "unavailable", reason: Some(reason), detail };
+    answer(StatusCode::SERVICE_UNAVAILABLE, &health)
 }
 
-fn answer(status: StatusCode, body: &'static str) -> Response {
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+fn answer(status: StatusCode, health: &Health) -> Response {
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    (status, headers, body).into_response()
+    (status, headers, serde_json::to_string(health).expect("it is plain JSON")).into_response()
 }

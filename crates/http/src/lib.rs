@@ -12,6 +12,7 @@ mod body_budget;
 mod query;
 mod accept;
 mod record_input;
+mod idempotency_key;
 mod publish;
 mod ndjson;
 mod subscribe;

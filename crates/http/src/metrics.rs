@@ -60,8 +60,23 @@ impl Collector for HubCollector {
         encode_totals(&mut encoder, &figures)?;
         encode_families(&mut encoder, &figures)?;
         let bounds = self.0.bounds();
-        let kept = (bounds.next - bounds.oldest) as i64;
-        gauge(&mut encoder, "tidings_log_events", "Events kept in the log", kept)?;
+        for (name, help, value) in [
+            ("tidings_log_events", "Offsets the log spans", bounds.next - bounds.oldest),
+            ("tidings_log_oldest_offset", "Offset of the oldest kept event", bounds.oldest),
+            ("tidings_log_next_offset", "Offset of the next event", bounds.next),
+            (
+                "tidings_log_writable",
+                "1 if the log can be written, else 0",
+                u64::from(self.0.failure().is_none()),
+            ),
+            (
+                "tidings_replay_bytes",
+                "Bytes of events held that were read back from the log",
+                figures.replay_held_bytes,
+            ),
+        ] {
+            gauge(&mut encoder, name, help, value as i64)?;
+        }
         histogram(
             &mut encoder,
             "tidings_delivery_latency",
@@ -91,6 +106,8 @@ fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt:
         ("tidings_events_published", "Events published", figures.published),
         ("tidings_published_bytes", "Bytes of data published", figures.published_bytes),
         ("tidings_publish_failures", "Events the log did not take", figures.publish_failed),
+        ("tidings_events_repeated", "Events not published again for their key", figures.repeated),
+        ("tidings_events_refused", "Events refused because a topic is finished", figures.refused),
         ("tidings_events_delivered", "Events delivered, replayed ones included", figures.delivered),
         ("tidings_delivered_bytes", "Bytes delivered", figures.delivered_bytes),
         ("tidings_events_replayed", "Events delivered from what is kept", figures.replayed),
@@ -166,7 +183,12 @@ mod tests {
             "# HELP tidings_gaps_total Gaps announced, by reason",
             "tidings_events_delivered_total 0",
             "tidings_connections_closed_total{reason=\"write_timeout\"} 0",
+            "tidings_connections_closed_total{reason=\"finished\"} 0",
             "tidings_gaps_total{reason=\"trimmed\"} 0",
+            "tidings_events_repeated_total 0",
+            "tidings_log_next_offset 1",
+            "tidings_log_writable 1",
+            "tidings_replay_bytes 0",
             "tidings_delivery_latency_seconds_bucket{le=\"0.25\"} 0",
             "tidings_delivery_latency_seconds_bucket{le=\"+Inf\"} 0",
             "tidings_delivery_latency_seconds_count 0",

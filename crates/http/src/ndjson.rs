@@ -19,13 +19,18 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::body_budget::Share;
+use crate::idempotency_key::NumberedKeys;
 use crate::options::BODY_PAUSE_MAX;
 use crate::problem::{Kind, Problem, broken_body, slow_body};
 use crate::record_input::event_from_json;
 
-/// Publishes the body of `request`; answers the ids in order.
-pub(crate) async fn publish(app: &App, request: Request) -> Result<Published, Problem> {
-    let mut stream = LineStream::new(app, request.into_body());
+/// Publishes the body of `request`; answers the ids in order. Each event gets one of `keys`.
+pub(crate) async fn publish(
+    app: &App,
+    request: Request,
+    keys: Option<NumberedKeys>,
+) -> Result<Published, Problem> {
+    let mut stream = LineStream::new(app, request.into_body(), keys);
     match stream.publish_all().await {
         Ok(()) => Ok(stream.published),
         Err(problem) => Err(problem.published(stream.published.count(), stream.published.last())),
@@ -35,6 +40,7 @@ pub(crate) async fn publish(app: &App, request: Request) -> Result<Published, Pr
 struct LineStream<'a> {
     app: &'a App,
     body: Body,
+    keys: Option<NumberedKeys>,
     share: Share,
     /// The body is known to be short enough to be one batch.
     is_one_batch: bool,
@@ -55,11 +61,12 @@ enum Next {
 }
 
 impl<'a> LineStream<'a> {
-    fn new(app: &'a App, body: Body) -> Self {
+    fn new(app: &'a App, body: Body, keys: Option<NumberedKeys>) -> Self {
         let known = http_body::Body::size_hint(&body).upper();
         Self {
             app,
             body,
+            keys,
             share: app.body_budget().share(),
             is_one_batch: known.is_some_and(|bytes| bytes <= BATCH_BYTES_MAX as u64),
             rest: BytesMut::new(),
@@ -140,8 +147,11 @@ impl<'a> LineStream<'a> {
             return Ok(());
         }
         self.check_line_length(line.len(), self.line)?;
-        let record = event_from_json(line, self.app.record_limits())
+        let mut record = event_from_json(line, self.app.record_limits())
             .map_err(|problem| problem.at(&format!("Line {}", self.line)).line(self.line))?;
+        if let Some(keys) = &mut self.keys {
+            keys.give_to(&mut record);
+        }
         self.batch_bytes += line.len();
         self.batch.push(record);
         Ok(())

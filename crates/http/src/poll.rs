@@ -23,6 +23,8 @@ struct Item {
     data: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     topics: Option<Vec<String>>,
+    #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
+    is_final: bool,
 }
 
 /// Waits for the batch, which the subscription bounds in size and time.
@@ -48,9 +50,10 @@ fn item(delivered: Delivered) -> Item {
             event: event.event_type,
             data: event.data,
             topics: Some(event.topics.iter().map(Topic::to_string).collect()),
+            is_final: event.is_final,
         },
         Delivered::Control { event_type, data } => {
-            Item { id: None, event: Some(event_type), data, topics: None }
+            Item { id: None, event: Some(event_type), data, topics: None, is_final: false }
         }
     }
 }

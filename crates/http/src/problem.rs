@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     InvalidSelector,
     InvalidEventType,
     InvalidParameter,
+    InvalidKey,
     InvalidJson,
     InvalidField,
     UnknownField,
@@ -51,6 +52,7 @@ impl Kind {
             Self::InvalidParameter => {
                 ("invalid-parameter", "A query parameter is not valid", S::BAD_REQUEST)
             }
+            Self::InvalidKey => ("invalid-key", "An idempotency key is not valid", S::BAD_REQUEST),
             Self::InvalidJson => {
                 ("invalid-json", "The body is not what it should be", S::BAD_REQUEST)
             }
@@ -231,10 +233,8 @@ impl From<PublishError> for Problem {
                 event_too_large(bytes, event_bytes_max)
             }
             PublishError::Finished { topic } => {
-                let detail = format!(
-                    "Publish under another topic: {topic} has had its last event, and nothing of \
-                     this was published."
-                );
+                let detail =
+                    format!("Publish under another topic: {topic} has had its last event.");
                 Self::new(Kind::TopicFinished, detail).field("topic")
             }
             PublishError::Log(reason) => Self::new(

@@ -13,16 +13,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tidings::{Position, Published};
+use tidings::{Position, Published, Record};
 use tokio::time::timeout;
 
 use crate::app::App;
 use crate::body_budget::Share;
 use crate::cors::is_listed;
+use crate::idempotency_key::RequestKey;
 use crate::ndjson;
 use crate::options::BODY_PAUSE_MAX;
 use crate::problem::{Kind, Problem, broken_body, slow_body};
-use crate::record_input::{event_from_form, from_json};
+use crate::record_input::{Events, event_from_form, from_json};
 
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
     match answer(&app, request).await {
@@ -33,8 +34,9 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Respons
 
 async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     let media_type = media_type(request.headers());
-    refuse_cross_site(request.headers(), &media_type, &app.options().cors_origins)
+    let key = refuse_cross_site(request.headers(), &media_type, &app.options().cors_origins)
         .and_then(|()| refuse_encoded(request.headers()))
+        .and_then(|()| RequestKey::of(request.headers()))
         .map_err(Problem::closing)?;
     let mut share = app.body_budget().share();
     let body_bytes_max = app.options().body_bytes_max;
@@ -42,18 +44,28 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
         "application/json" => {
             let body = whole(request.into_body(), body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
-            let (records, several) = from_json(&body, app.record_limits())?;
-            let published = app.hub().publish(records).await?;
-            Ok(if several { ids(published) } else { id(&published) })
+            match from_json(&body, app.record_limits())? {
+                Events::One(record) => publish_one(app, record, key).await,
+                Events::Several(mut records) => {
+                    if let Some(mut keys) = key.map(RequestKey::numbered).transpose()? {
+                        records.iter_mut().for_each(|record| keys.give_to(record));
+                    }
+                    Ok(ids(app.hub().publish(records).await?))
+                }
+            }
         }
         "application/x-www-form-urlencoded" => {
             let body = whole(request.into_body(), body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
             let record = event_from_form(&body, app.record_limits())?;
-            Ok(id(&app.hub().publish(vec![record]).await?))
+            publish_one(app, record, key).await
         }
         "application/x-ndjson" => {
-            Ok(ids(ndjson::publish(app, request).await.map_err(Problem::closing)?))
+            let published = async {
+                let keys = key.map(RequestKey::numbered).transpose()?;
+                ndjson::publish(app, request, keys).await
+            };
+            Ok(ids(published.await.map_err(Problem::closing)?))
         }
         _ => Err(Problem::new(
             Kind::UnsupportedMediaType,
@@ -62,6 +74,17 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
         )
         .closing()),
     }
+}
+
+async fn publish_one(
+    app: &App,
+    mut record: Record,
+    key: Option<RequestKey>,
+) -> Result<Response, Problem> {
+    if let Some(key) = key {
+        key.give_to(&mut record)?;
+    }
+    Ok(id(&app.hub().publish(vec![record]).await?))
 }
 
 /// The media type without parameters, in lower case.

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tidings::{EventType, Record, Topic};
+use tidings::{EventType, Key, Record, Topic};
 
 use crate::options::RETRY_MS_MAX;
 use crate::problem::{Kind, Problem, event_too_large};
@@ -20,10 +20,17 @@ pub(crate) struct RecordLimits {
     pub(crate) event_bytes_max: usize,
 }
 
-/// Reads a JSON body: one event, or an array of at least one. The flag says which it was.
-pub(crate) fn from_json(body: &[u8], limits: RecordLimits) -> Result<(Vec<Record>, bool), Problem> {
+/// What a JSON body holds.
+#[derive(Debug)]
+pub(crate) enum Events {
+    One(Record),
+    Several(Vec<Record>),
+}
+
+/// Reads a JSON body: one event, or an array of at least one.
+pub(crate) fn from_json(body: &[u8], limits: RecordLimits) -> Result<Events, Problem> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
-        return Ok((vec![event_from_json(body, limits)?], false));
+        return Ok(Events::One(event_from_json(body, limits)?));
     }
     let events: Vec<&RawValue> =
         at_most(limits.array_events_max, body).map_err(|error| not_json(&error))?;
@@ -42,8 +49,7 @@ pub(crate) fn from_json(body: &[u8], limits: RecordLimits) -> Result<(Vec<Record
         event_from_json(event.get().as_bytes(), limits)
             .map_err(|problem| problem.at(&format!("Event {} of the array", place + 1)))
     };
-    let records = events.iter().enumerate().map(read).collect::<Result<_, _>>()?;
-    Ok((records, true))
+    Ok(Events::Several(events.iter().enumerate().map(read).collect::<Result<_, _>>()?))
 }
 
 /// Reads one event that is a JSON object.
@@ -59,6 +65,11 @@ pub(crate) fn event_from_json(json: &[u8], limits: RecordLimits) -> Result<Recor
             "private" => {
                 let private = serde_json::from_str(value.get());
                 draft.set_private(private.map_err(|_| invalid("private", "true or false"))?)?;
+            }
+            "key" => draft.set_key(&string(value, "key", "a string")?)?,
+            "final" => {
+                let is_final = serde_json::from_str(value.get());
+                draft.set_final(is_final.map_err(|_| invalid("final", "true or false"))?)?;
             }
             _ => return Err(unknown_field(&name)),
         }
@@ -78,11 +89,9 @@ pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Recor
             "event" => draft.set_event_type(&value)?,
             "data" => draft.set_data(value, limits)?,
             "retry" => draft.set_retry(&value)?,
-            "private" => draft.set_private(match value.as_str() {
-                "true" | "on" | "1" => true,
-                "false" | "off" | "0" => false,
-                _ => return Err(invalid("private", "true or false")),
-            })?,
+            "private" => draft.set_private(switch(&value, "private")?)?,
+            "key" => draft.set_key(&value)?,
+            "final" => draft.set_final(switch(&value, "final")?)?,
             _ => return Err(unknown_field(&name)),
         }
     }
@@ -100,6 +109,8 @@ struct Draft {
     data: Option<String>,
     retry_ms: Option<u64>,
     private: Option<bool>,
+    key: Option<Key>,
+    is_final: Option<bool>,
 }
 
 impl Draft {
@@ -151,6 +162,16 @@ impl Draft {
         once(&mut self.private, private, "private")
     }
 
+    fn set_key(&mut self, text: &str) -> Result<(), Problem> {
+        let key = Key::parse(text)
+            .map_err(|error| Problem::new(Kind::InvalidKey, sentence(&error)).field("key"))?;
+        once(&mut self.key, key, "key")
+    }
+
+    fn set_final(&mut self, is_final: bool) -> Result<(), Problem> {
+        once(&mut self.is_final, is_final, "final")
+    }
+
     fn finish(self) -> Result<Record, Problem> {
         Ok(Record {
             topics: self.topics.ok_or_else(missing_topic)?,
@@ -158,8 +179,8 @@ impl Draft {
             private: self.private.unwrap_or(false),
             data: self.data.unwrap_or_default().into(),
             retry_ms: self.retry_ms,
-            key: None,
-            is_final: false,
+            key: self.key,
+            is_final: self.is_final.unwrap_or(false),
         })
     }
 }
@@ -170,6 +191,15 @@ fn once<T>(place: &mut Option<T>, value: T, field: &str) -> Result<(), Problem> 
         return Err(Problem::new(Kind::InvalidField, detail).field(field));
     }
     Ok(())
+}
+
+/// What a form says with a checkbox.
+fn switch(value: &str, field: &str) -> Result<bool, Problem> {
+    match value {
+        "true" | "on" | "1" => Ok(true),
+        "false" | "off" | "0" => Ok(false),
+        _ => Err(invalid(field, "true or false")),
+    }
 }
 
 fn topics_from_json(value: &RawValue, limits: RecordLimits) -> Result<Vec<String>, Problem> {
@@ -220,11 +250,8 @@ fn missing_topic() -> Problem {
 
 fn unknown_field(name: &str) -> Problem {
     let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
-    let detail = match name {
-        "key" | "final" => format!("{shown} is not supported by this version: leave it out."),
-        _ => "The fields are topic, event, data, retry and private: correct it or leave it out."
-            .to_owned(),
-    };
+    let detail = "The fields are topic, event, data, retry, private, key and final: correct it or \
+                  leave it out.";
     Problem::new(Kind::UnknownField, detail).field(shown)
 }
 
@@ -238,7 +265,7 @@ fn not_json(error: &serde_json::Error) -> Problem {
 }
 
 /// An error of the core as a sentence.
-fn sentence(error: &impl fmt::Display) -> String {
+pub(crate) fn sentence(error: &impl fmt::Display) -> String {
     let text = error.to_string();
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string());
@@ -307,7 +334,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// How many fields an event may have: one more is unknown or given twice.
-const FIELDS_MAX: usize = 5;
+const FIELDS_MAX: usize = 7;
 /// How much of a hostile name is repeated.
 const SHOWN_CHARS_MAX: usize = 64;
 

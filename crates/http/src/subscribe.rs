@@ -200,10 +200,14 @@ pub(crate) fn turned_away(app: &App) -> Response {
     response
 }
 
+/// Browsers do not come back after this.
+fn finished() -> Response {
+    (StatusCode::NO_CONTENT, [(CACHE_CONTROL, "no-store")]).into_response()
+}
+
 fn refused(app: &App, error: SubscribeError, form: Form) -> Result<Response, Problem> {
     let problem = match (error, form) {
-        // Browsers do not come back after this.
-        (SubscribeError::Finished, _) => return Ok(StatusCode::NO_CONTENT.into_response()),
+        (SubscribeError::Finished, _) => return Ok(finished()),
         (
             SubscribeError::TooManyConnections { .. } | SubscribeError::ShuttingDown,
             Form::EventStream,

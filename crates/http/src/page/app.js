@@ -29,7 +29,7 @@ const LIMITS = {
   retryMaxMs: 3_600_000,
 };
 
-const CONTROL_TYPES = ["tidings.gap", "tidings.lagged", "tidings.shutdown"];
+const CONTROL_TYPES = ["tidings.gap", "tidings.lagged", "tidings.shutdown", "tidings.finished"];
 
 const element = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
@@ -171,7 +171,7 @@ async function publish(event) {
 async function newestOf(query, count, waitSeconds, signal) {
   const more = [["last", count], ["mode", "poll"], ["wait", waitSeconds], ["control", "off"]];
   const response = await ask(eventsUrl(query, more), { headers: { accept: "application/json" }, signal });
-  return response.json();
+  return response.status === 204 ? { events: [] } : response.json();
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -651,6 +651,10 @@ const watcher = {
   handleControl({ type, data }) {
     if (type === "tidings.shutdown") {
       tape.note("The hub is shutting down", "broken");
+      return;
+    }
+    if (type === "tidings.finished") {
+      tape.note("The last event of all topics has been received");
       return;
     }
     counts.gaps += 1;

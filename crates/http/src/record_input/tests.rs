@@ -3,14 +3,17 @@ use super::*;
 const LIMITS: RecordLimits =
     RecordLimits { array_events_max: 2, topics_max: 3, event_bytes_max: 100 };
 
-/// What became of an event: its topics, type, data, retry and private, or what is wrong with it.
+/// What became of an event: its topics, type, data, retry and private, its key and whether it is
+/// final, or what is wrong with it.
 fn show(outcome: Result<Record, Problem>) -> String {
     match outcome {
         Ok(record) => {
             let topics: Vec<&str> = record.topics.iter().map(Topic::as_str).collect();
             let event_type = record.event_type.as_ref().map_or("-", EventType::as_str);
-            let Record { data, retry_ms, private, .. } = &record;
-            format!("{topics:?} {event_type} {data:?} {retry_ms:?} {private}")
+            let Record { data, retry_ms, private, key, is_final, .. } = &record;
+            let key = key.as_ref().map_or(String::new(), |key| format!(" {key}"));
+            let is_final = if *is_final { " final" } else { "" };
+            format!("{topics:?} {event_type} {data:?} {retry_ms:?} {private}{key}{is_final}")
         }
         Err(problem) => {
             let json: serde_json::Value = serde_json::from_str(&problem.to_json("x")).unwrap();
@@ -30,13 +33,14 @@ fn check_form(form: &str, expected: &str) {
 #[test]
 fn every_field_is_read() {
     check_json(
-        r#"{"topic":["a","b","a"],"event":"x","data":"y","retry":5,"private":true}"#,
-        r#"["a", "b"] x "y" Some(5) true"#,
+        r#"{"topic":["a","b","a"],"event":"x","data":"y","retry":5,"private":true,"key":"k","final":true}"#,
+        r#"["a", "b"] x "y" Some(5) true k final"#,
     );
+    check_json(r#"{"topic":"a","final":false}"#, r#"["a"] - "" None false"#);
     check_json(r#" {"topic":"a"} "#, r#"["a"] - "" None false"#);
     check_form(
-        "topic=a&topic=b&event=x&data=1%0A2&retry=5&private=on",
-        r#"["a", "b"] x "1\n2" Some(5) true"#,
+        "topic=a&topic=b&event=x&data=1%0A2&retry=5&private=on&key=k%3A1&final=true",
+        r#"["a", "b"] x "1\n2" Some(5) true k:1 final"#,
     );
     check_form("topic=a", r#"["a"] - "" None false"#);
 }
@@ -80,7 +84,12 @@ fn what_is_wrong_is_named() {
     check_json(r#"{"topic":"a","data":"\ud800"}"#, "InvalidField data");
     check_json(r#"{"topic":"a","topic":"b"}"#, "InvalidField topic");
     check_json(r#"{"topic":"a","tpoic":"b"}"#, "UnknownField tpoic");
-    check_json(r#"{"topic":"a","key":"b"}"#, "UnknownField key");
+    check_json(r#"{"topic":"a","key":""}"#, "InvalidKey key");
+    check_json(r#"{"topic":"a","key":"a\u0000"}"#, "InvalidKey key");
+    check_json(&format!(r#"{{"topic":"a","key":"{}"}}"#, "x".repeat(257)), "InvalidKey key");
+    check_json(r#"{"topic":"a","key":7}"#, "InvalidField key");
+    check_json(r#"{"topic":"a","key":"b","key":"b"}"#, "InvalidField key");
+    check_json(r#"{"topic":"a","final":1}"#, "InvalidField final");
     check_json(&format!(r#"{{"topic":"a","data":"{}"}}"#, "x".repeat(101)), "EventTooLarge data");
     check_json(r#"{"topic":"a""#, "InvalidJson -");
     check_json("\"a\"", "InvalidJson -");
@@ -89,6 +98,8 @@ fn what_is_wrong_is_named() {
     check_form("topic=a&data=1&data=2", "InvalidField data");
     check_form("topic=a&data=%ff", "InvalidField data");
     check_form("topic=a&private=maybe", "InvalidField private");
+    check_form("topic=a&final=", "InvalidField final");
+    check_form("topic=a&key=", "InvalidKey key");
     check_form("topic=a&x=1", "UnknownField x");
 }
 
@@ -102,11 +113,11 @@ fn of_too_many_no_more_is_kept_than_tells_so() {
     let members: Vec<String> = (0..1_000).map(|n| format!("\"f{n}\":0")).collect();
     check_json(&format!("{{{}}}", members.join(",")), "UnknownField f0");
     check_json(
-        r#"{"topic":"a","event":"b","data":1,"retry":1,"private":true,"x":0,"y":0"#,
+        r#"{"topic":"a","event":"b","data":1,"retry":1,"private":true,"key":"k","x":0,"y":0,"z":0"#,
         "InvalidJson -",
     );
     check_json(
-        r#"{"topic":"a","event":"b","data":1,"retry":1,"private":true,"x":0,"y":0}"#,
+        r#"{"topic":"a","event":"b","data":1,"retry":1,"private":true,"key":"k","x":0,"y":0,"z":0}"#,
         "UnknownField x",
     );
 }
@@ -121,8 +132,8 @@ fn deep_nesting_is_only_text() {
 
 #[test]
 fn an_array_names_the_event_at_fault() {
-    let (records, several) = from_json(br#" [{"topic":"a"}] "#, LIMITS).unwrap();
-    assert!(records.len() == 1 && several);
+    let one = from_json(br#" [{"topic":"a"}] "#, LIMITS).unwrap();
+    assert!(matches!(one, Events::Several(records) if records.len() == 1));
     let problem = from_json(br#"[{"topic":"a"},{"topic":"a","x":1}]"#, LIMITS).unwrap_err();
     assert_eq!(problem.kind(), Kind::UnknownField);
     assert!(problem.detail().starts_with("Event 2 of the array: "));

@@ -66,16 +66,15 @@ async fn measure_live(hub: Hub, is_enough: impl Fn(usize) -> bool) -> Vec<Durati
     latencies
 }
 
-/// The most that was held of what was read back, until told to stop.
-fn watch_memory(hub: Hub, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
-    std::thread::spawn(move || {
-        let mut most = 0;
-        while !stop.load(Ordering::SeqCst) {
-            most = most.max(hub.figures().replay_held_bytes);
-            std::thread::yield_now();
-        }
-        most
-    })
+/// The most that was held of what was read back, looked at every millisecond until told to stop.
+async fn watch_memory(hub: Hub, stop: Arc<AtomicBool>) -> u64 {
+    let mut most = 0;
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    while !stop.load(Ordering::SeqCst) {
+        most = most.max(hub.figures().replay_held_bytes);
+        ticks.tick().await;
+    }
+    most
 }
 
 fn show(latencies: &[Duration]) -> String {
@@ -97,7 +96,7 @@ async fn a_thousand_readers_share_what_is_read_back_and_leave_live_delivery_alon
     let done = Arc::new(AtomicBool::new(false));
     let is_done = Arc::clone(&done);
     let live = tokio::spawn(measure_live(hub.clone(), move |_| is_done.load(Ordering::SeqCst)));
-    let memory = watch_memory(hub.clone(), Arc::clone(&done));
+    let memory = tokio::spawn(watch_memory(hub.clone(), Arc::clone(&done)));
     let started = Instant::now();
     let readers: Vec<JoinHandle<()>> = (0..READERS)
         .map(|reader| {
@@ -112,7 +111,7 @@ async fn a_thousand_readers_share_what_is_read_back_and_leave_live_delivery_alon
     }
     let took = started.elapsed();
     done.store(true, Ordering::SeqCst);
-    let (live, most) = (live.await.unwrap(), memory.join().unwrap());
+    let (live, most) = (live.await.unwrap(), memory.await.unwrap());
     println!("{READERS} readers, {BEHIND} events back, took {took:?}; held at most {most} bytes");
     println!("live without them: {}", show(&quiet));
     println!("live beside them:  {}", show(&live));
@@ -130,7 +129,7 @@ async fn replay_bytes_max_bounds_what_stalled_readers_hold_and_starves_nobody() 
     let end = hub.bounds().next;
     let epoch = hub.publish(vec![record("other", "")]).await.unwrap().last().unwrap().epoch;
     let done = Arc::new(AtomicBool::new(false));
-    let memory = watch_memory(hub.clone(), Arc::clone(&done));
+    let memory = tokio::spawn(watch_memory(hub.clone(), Arc::clone(&done)));
     // Far enough apart to share nothing: together their backlogs would take 12 MiB.
     let offset = |reader: u64| reader * (BEHIND / STALLED);
     let mut stalled: Vec<Subscription> =
@@ -145,7 +144,7 @@ async fn replay_bytes_max_bounds_what_stalled_readers_hold_and_starves_nobody() 
         reader.await.unwrap();
     }
     done.store(true, Ordering::SeqCst);
-    let most = memory.join().unwrap();
+    let most = memory.await.unwrap();
     let overshoot = STALLED as usize * EVENT_BYTES + 2 * 256 * EVENT_BYTES;
     assert!(most <= (replay_bytes_max + overshoot) as u64, "{most} bytes");
     assert!(most > replay_bytes_max as u64, "the bound was never met: {most} bytes");
