@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result};
 use tidings_core::{Bounds, Entry, Epoch, EventType, Interest, Topic};
@@ -57,7 +57,7 @@ impl<S: Store> StoreLog<S> {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Body>> {
+    ) -> Result<ReadStep<Entry<Body>>> {
         let state = self.state();
         let mut step = Step { entries: Vec::new(), bytes: 0, seen: 0, next: until };
         let mut take = |offset: u64, bytes: &[u8]| {
@@ -122,7 +122,7 @@ impl State {
 }
 
 struct Step {
-    entries: Vec<Arc<Entry<Body>>>,
+    entries: Vec<Entry<Body>>,
     bytes: usize,
     seen: usize,
     next: u64,
@@ -139,7 +139,7 @@ impl Step {
                 return ControlFlow::Break(());
             }
             self.bytes += bytes;
-            self.entries.push(Arc::new(entry));
+            self.entries.push(entry);
         }
         if self.entries.len() < limit.events_max && self.seen < limit.candidates_max {
             return ControlFlow::Continue(());
@@ -176,14 +176,14 @@ impl<S: Store> EventLog for StoreLog<S> {
                 batch.rows.push(Row { offset: next, topics, end: batch.bytes.len() });
                 let payload =
                     Body { data: record.data, retry_ms: record.retry_ms, appended_at: now };
-                entries.push(Arc::new(Entry {
+                entries.push(Entry {
                     offset: next,
                     topics: record.topics,
                     event_type: record.event_type,
                     private: record.private,
                     is_final: record.is_final,
                     payload,
-                }));
+                });
                 next += 1;
             }
         }
@@ -199,7 +199,7 @@ impl<S: Store> EventLog for StoreLog<S> {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
-    ) -> Result<ReadStep<Body>, ReadError> {
+    ) -> Result<ReadStep<Entry<Body>>, ReadError> {
         let bounds = self.bounds();
         if from < bounds.oldest {
             return Err(ReadError::Trimmed { oldest: bounds.oldest });

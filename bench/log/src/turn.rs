@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -195,7 +194,7 @@ fn read(
     from: u64,
     interest: &Interest,
     count: u64,
-) -> Result<Vec<Arc<Entry<Body>>>> {
+) -> Result<Vec<Entry<Body>>> {
     let until = log.bounds().next;
     let mut next = from;
     let mut entries = Vec::new();
@@ -213,7 +212,7 @@ fn read(
     Ok(entries)
 }
 
-fn check_run(entries: &[Arc<Entry<Body>>], first: u64, count: u64) -> Result<()> {
+fn check_run(entries: &[Entry<Body>], first: u64, count: u64) -> Result<()> {
     ensure!(entries.len() as u64 == count, "{} events of {count} were read", entries.len());
     for (entry, number) in entries.iter().zip(first..) {
         check_event(entry, number)?;
@@ -222,7 +221,7 @@ fn check_run(entries: &[Arc<Entry<Body>>], first: u64, count: u64) -> Result<()>
 }
 
 /// Checks the first thousand events of a topic.
-fn check_topic(entries: &[Arc<Entry<Body>>], topic: u64, events: u64) -> Result<()> {
+fn check_topic(entries: &[Entry<Body>], topic: u64, events: u64) -> Result<()> {
     let mut expected = (1..=events).filter(|number| topic_of(*number) == topic).take(1_000);
     for entry in entries {
         let number = expected.next().context("more events than the topic has")?;

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir(target.join("log"))?;
     for entry in fs::read_dir(&scratch)? {
         let entry = entry?;
-        if entry.file_name() != "lock" {
+        if !["lock", "spare.tmp"].iter().any(|name| entry.file_name() == *name) {
             fs::copy(entry.path(), target.join("log").join(entry.file_name()))?;
         }
     }

@@ -8,6 +8,7 @@
 //! - `files`: the little that is asked of a file system
 //! - `stored`, `index`, `segment`, `identity`: what stands in the files
 //! - `opening`: what is found, and what a crash left
+//! - `spare`: the file of the next segment, made ready
 //! - `writing`, `reading`, `trimming`: the three things done with an open log
 //! - `checking`: looking at everything, and making the best of damage
 
@@ -18,6 +19,7 @@ mod index;
 mod segment;
 mod identity;
 mod opening;
+mod spare;
 mod writing;
 mod reading;
 mod trimming;
@@ -33,6 +35,7 @@ use self::files::{Directory, File, Files};
 use self::identity::Identity;
 use self::index::OpenIndex;
 use self::segment::{Header, Sealed};
+use self::stored::TopicMemory;
 use self::writing::Writer;
 use crate::ledger::Ledger;
 use crate::retention::RuledTopics;
@@ -109,6 +112,8 @@ pub struct DiskLog {
     writer: Mutex<Writer>,
     /// Never held while a file is read or written.
     state: RwLock<State>,
+    /// What readers have parsed, for those who read next; as many as have read at once.
+    memories: Mutex<Vec<TopicMemory>>,
 }
 
 /// What can be read, and what must be remembered.
@@ -151,7 +156,11 @@ impl DiskLog {
     /// [`OpenError`]; nothing was changed.
     pub fn open(directory: &Path, options: DiskLogOptions) -> Result<Self, OpenError> {
         let files = Directory::open(directory).map_err(|error| OpenError::directory(&error))?;
-        Self::open_files(Arc::new(files), options)
+        let log = Self::open_files(Arc::new(files), options)?;
+        if log.options.durability == Durability::Fsync {
+            log.writer().keep_spare(Arc::clone(&log.files));
+        }
+        Ok(log)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -164,6 +173,15 @@ impl DiskLog {
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().expect(UNPOISONED)
+    }
+
+    /// Does something with a memory of parsed topics at hand.
+    fn with_memory<T>(&self, read: impl FnOnce(&mut TopicMemory) -> T) -> T {
+        let held = || self.memories.lock().expect(UNPOISONED);
+        let mut memory = held().pop().unwrap_or_default();
+        let answer = read(&mut memory);
+        held().push(memory);
+        answer
     }
 
     fn has_rules(&self) -> bool {
@@ -196,7 +214,7 @@ impl EventLog for DiskLog {
         interest: &Interest,
         limit: ReadLimit,
     ) -> Result<ReadStep<Entry<Body>>, ReadError> {
-        self.read_step(from, until, interest, limit)
+        self.with_memory(|memory| self.read_step(from, until, interest, limit, memory))
     }
 
     fn seek(
@@ -206,7 +224,7 @@ impl EventLog for DiskLog {
         interest: &Interest,
         limit: ReadLimit,
     ) -> Result<SeekStep, ReadError> {
-        self.seek_step(before, wanted, interest, limit)
+        self.with_memory(|memory| self.seek_step(before, wanted, interest, limit, memory))
     }
 
     fn is_kept(&self, offset: u64, topics: &[Topic]) -> bool {

@@ -136,13 +136,14 @@ impl Keys {
 
     /// Remembers a run of keys, newer than all others.
     pub(crate) fn insert_run(&mut self, run: KeyRun) {
-        let before = self.runs.range_mut(..run.id).next_back();
+        let before = self.runs.range_mut(..=run.id).next_back();
+        // It goes on where another ends, or within it.
         if let Some((first, held)) = before
             && first.prefix == run.id.prefix
-            && first.number.checked_add(held.count) == Some(run.id.number)
-            && held.offset + held.count == run.offset
+            && run.id.number - first.number <= held.count
+            && held.offset + (run.id.number - first.number) == run.offset
         {
-            held.count += run.count;
+            held.count = held.count.max(run.id.number - first.number + run.count);
             held.at = held.at.max(run.at);
             return;
         }

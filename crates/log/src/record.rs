@@ -120,8 +120,11 @@ pub struct Offsets {
 impl Offsets {
     /// A run of `count` offsets that were given just now.
     pub fn new(first: u64, count: u64) -> Self {
-        let runs = if count == 0 { Vec::new() } else { Vec::from([first..first + count]) };
-        Self { runs, repeated: 0 }
+        let mut offsets = Self::default();
+        if count > 0 {
+            offsets.runs.push(first..first + count);
+        }
+        offsets
     }
 
     /// Adds the next record's offset, which was given just now.

@@ -350,21 +350,19 @@ fn save_segment(
             data_end,
         );
         let mut salvage = Salvage { records: &mut records, end: data_end };
-        let mut position = HEADER_BYTES as u64;
-        while let Some((stored, at)) = salvage.next_valid(position)? {
-            position = at + stored.head.total_bytes();
+        for stored in salvage.all()? {
             let offset = stored.head.offset;
-            let is_in_place = offset >= expected && next_base.is_none_or(|next| offset <= next);
-            let is_sound =
-                is_in_place && (stored.head.holds_keys() || stored.entry(&mut memory).is_some());
-            if !is_sound || (!stored.head.holds_keys() && next_base == Some(offset)) {
+            let is_event = !stored.head.holds_keys();
+            let end = next_base.unwrap_or(u64::MAX) + u64::from(!is_event);
+            let is_in_place = (expected..end).contains(&offset);
+            if !is_in_place || (is_event && stored.entry(&mut memory).is_none()) {
                 continue;
             }
             batch += 1;
             let place = out.len() as u64;
             stored.write_alone(batch, &checksum, &mut out);
             add_stored(&mut index, &stored, place, segment.base, Some(seed), &mut memory);
-            if !stored.head.holds_keys() {
+            if is_event {
                 // What a rule dropped may be missing as well; then nothing was lost there.
                 if offset > expected && footer.is_none() {
                     report.lost.push(LostRange { first: expected, last: Some(offset - 1) });
@@ -374,13 +372,16 @@ fn save_segment(
         }
     }
     let end = next_base.or(footer.as_ref().map(|footer| footer.frame().next));
-    let known = footer.as_ref().map(Footer::events);
-    match (known, end) {
-        (Some(events), _) if events > index.events() => {
-            let last = end.map(|end| end - 1);
-            report.lost.push(LostRange { first: segment.base, last });
+    match (&footer, end) {
+        (Some(footer), _) => {
+            let next = footer.frame().next;
+            if footer.events() > index.events() {
+                report.lost.push(LostRange { first: segment.base, last: Some(next - 1) });
+            }
+            if let Some(end) = end.filter(|&end| end > next) {
+                report.lost.push(LostRange { first: next, last: Some(end - 1) });
+            }
         }
-        (Some(_), _) => {}
         (None, Some(end)) if expected < end => {
             report.lost.push(LostRange { first: expected, last: Some(end - 1) });
         }
@@ -417,6 +418,20 @@ struct Salvage<'a> {
 }
 
 impl Salvage<'_> {
+    /// All valid records, but for those of a batch at the end that is not there to its end: nobody
+    /// was told that it was.
+    fn all(&mut self) -> Result<Vec<Stored>, OpenError> {
+        let mut all = Vec::new();
+        let mut position = HEADER_BYTES as u64;
+        while let Some((stored, at)) = self.next_valid(position)? {
+            position = at + stored.head.total_bytes();
+            all.push(stored);
+        }
+        let is_unfinished = |last: &mut Stored| !last.head.is_commit();
+        while all.pop_if(is_unfinished).is_some() {}
+        Ok(all)
+    }
+
     /// The next valid record at or after a position, and where it stands.
     fn next_valid(&mut self, position: u64) -> Result<Option<(Stored, u64)>, OpenError> {
         let mut position = position;

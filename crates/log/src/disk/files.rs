@@ -178,6 +178,34 @@ impl File for fs::File {
     }
 }
 
+/// Stands where no file is needed yet.
+#[derive(Debug)]
+pub(crate) struct NoFile;
+
+impl File for NoFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn reserve(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
 /// The file whose lock says that a process has the directory.
 pub(crate) const LOCK_NAME: &str = "lock";
 

@@ -435,7 +435,7 @@ impl Footer {
         // Hashes are spread evenly, so where one stands can be guessed well: the first guess is
         // rarely off by more than a few blocks.
         let (mut low, mut high) = (0, count);
-        let mut guess = (u128::from(topic_hash) * count as u128 >> 64) as usize;
+        let mut guess = ((u128::from(topic_hash) * count as u128) >> 64) as usize;
         let mut stride = DIRECTORY.items();
         while low < high {
             let probe = guess.clamp(low, high - 1);
@@ -774,7 +774,7 @@ const KEYS: usize = 1;
 const FINALS: usize = 2;
 const DROPPED: usize = 3;
 
-const _: () = assert!(MARKER_BYTES as u64 % ALIGNMENT == 0);
+const _: () = assert!((MARKER_BYTES as u64).is_multiple_of(ALIGNMENT));
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::segment::{
     HEADER_BYTES, Header, Records, Sealed, base_of, current_boot, random_epoch, segment_name,
 };
 use super::stored::{ALIGNMENT, Checksum, HEAD_BYTES, Head, Stored, TopicMemory};
-use super::writing::{Writer, create_segment, seal};
+use super::writing::{Writer, seal};
 use super::{DiskLog, DiskLogOptions, Durability, Open, State};
 use crate::keys::HashSeed;
 use crate::ledger::Ledger;
@@ -90,7 +90,7 @@ impl DiskLog {
                              told of a gap"
                         );
                     }
-                    sealed.extend(recovered.seal(&*files, identity.seed)?);
+                    sealed.push(recovered.seal(identity.seed)?);
                 }
             }
             if let [.., before, last] = &sealed[..]
@@ -132,8 +132,11 @@ impl DiskLog {
         let is_unsynced = options.durability == Durability::Os;
         let small = sealed.pop_if(|last| is_worth_reopening(last, is_unsynced, capacity));
         let (open, batch) = match small {
-            Some(last) => reopen(last, seed, capacity)?,
-            None => (create_segment(&*files, next, is_unsynced, capacity)?, 0),
+            Some(last) => {
+                let (open, batch) = reopen(last, seed, is_unsynced, capacity)?;
+                (open, Some(batch))
+            }
+            None => (Open::unborn(next), None),
         };
         let state = State {
             sealed: sealed.into_iter().map(Arc::new).collect::<VecDeque<_>>(),
@@ -145,7 +148,8 @@ impl DiskLog {
             failure: None,
         };
         let writer = Mutex::new(Writer::new(batch, capacity));
-        Ok(Self { files, identity, options, writer, state: RwLock::new(state) })
+        let (state, memories) = (RwLock::new(state), Mutex::default());
+        Ok(Self { files, identity, options, writer, state, memories })
     }
 }
 
@@ -409,32 +413,36 @@ pub(super) fn add_stored(
 }
 
 impl Recovered {
-    /// Cuts what is not whole and writes the index; `None` if nothing is left.
-    fn seal(self, files: &dyn Files, seed: HashSeed) -> Result<Option<Sealed>, Fault> {
+    /// Cuts what is not whole and writes the index.
+    fn seal(self, seed: HashSeed) -> Result<Sealed, Fault> {
         let Self { unsealed, index, next, end } = self;
         let Unsealed { file, name, header, .. } = unsealed;
-        if end == HEADER_BYTES as u64 {
-            files.remove(&name)?;
-            files.sync()?;
-            return Ok(None);
-        }
         let open = Open { file, name, header, index, next, end };
-        Ok(Some(seal(&open, seed)?))
+        Ok(seal(&open, seed)?)
     }
 }
 
 /// Whether to go on in the last segment rather than to begin another: it is small enough to be read
-/// at once, and written as the next one would be.
+/// at once, and written as the next one would be; or it has no events, and so the next one's name.
 fn is_worth_reopening(last: &Sealed, is_unsynced: bool, capacity: u64) -> bool {
+    if last.next() == last.base() {
+        return true;
+    }
     let is_small = last.footer.frame().data_end <= (capacity / 4).min(REOPENED_BYTES_MAX);
     let is_same = last.header.is_unsynced == is_unsynced && !last.header.is_rewritten;
     is_small && is_same && (!is_unsynced || last.header.boot == current_boot())
 }
 
 /// Goes on in a segment: reads it and removes its index again. Answers the number of its last batch.
-fn reopen(last: Sealed, seed: HashSeed, capacity: u64) -> Result<(Open, u32), OpenError> {
-    let Sealed { file, name, header, footer, .. } = last;
+fn reopen(
+    last: Sealed,
+    seed: HashSeed,
+    is_unsynced: bool,
+    capacity: u64,
+) -> Result<(Open, u32), OpenError> {
+    let Sealed { file, name, mut header, footer, .. } = last;
     let frame = footer.frame();
+    (header.is_unsynced, header.boot) = (is_unsynced, current_boot());
     let unsealed = Unsealed { file, name, header, file_bytes: frame.data_end };
     let mut scan = Scan::new(&unsealed, seed);
     let stopped_at = scan.run()?;
@@ -442,9 +450,11 @@ fn reopen(last: Sealed, seed: HashSeed, capacity: u64) -> Result<(Open, u32), Op
         let what = "a record does not match its checksum";
         return Err(Fault::damaged(&unsealed.name, stopped_at, what).into());
     }
-    let Scan { index, next, end, batch, .. } = scan;
+    let Scan { mut index, next, end, batch, .. } = scan;
     let Unsealed { file, name, header, .. } = unsealed;
+    index.set_keys(footer.keys(&*file)?);
     file.set_len(end)?;
+    file.write_at(&header.write(), 0)?;
     file.reserve(capacity)?;
     file.sync()?;
     Ok((Open { file, name, header, index, next, end }, batch))

@@ -64,6 +64,7 @@ impl DiskLog {
         until: u64,
         interest: &Interest,
         limit: ReadLimit,
+        memory: &mut TopicMemory,
     ) -> Result<ReadStep<Entry<Body>>, ReadError> {
         let until = {
             let state = self.state();
@@ -75,7 +76,6 @@ impl DiskLog {
         let topics: Option<Vec<&Topic>> = interest.exact_topics().map(Iterator::collect);
         let each_max = share(limit.candidates_max, interest).min(limit.events_max.max(1));
         let mut selection = Selection::new(interest, limit);
-        let mut memory = TopicMemory::default();
         let mut looked_at = 0;
         let mut cursor = from;
         while cursor < until {
@@ -96,17 +96,16 @@ impl DiskLog {
                         looked_at += 1;
                         self.offer(&mut selection, bytes, entry)
                     };
-                    part.visit(&merged.postings, cut, &mut memory, &mut read)?.err().or_else(|| {
+                    part.visit(&merged.postings, cut, memory, &mut read)?.err().or_else(|| {
                         let is_cut = cut < end || looked_at >= limit.candidates_max;
                         is_cut.then_some(cut)
                     })
                 }
                 None => {
                     let candidates_max = limit.candidates_max.saturating_sub(looked_at).max(1);
-                    let (stopped, count) =
-                        part.scan(cursor..end, candidates_max, &mut memory, {
-                            |bytes, entry| self.offer(&mut selection, bytes, entry)
-                        })?;
+                    let (stopped, count) = part.scan(cursor..end, candidates_max, memory, {
+                        |bytes, entry| self.offer(&mut selection, bytes, entry)
+                    })?;
                     looked_at += count;
                     stopped
                 }
@@ -141,6 +140,7 @@ impl DiskLog {
         wanted: u32,
         interest: &Interest,
         limit: ReadLimit,
+        memory: &mut TopicMemory,
     ) -> Result<SeekStep, ReadError> {
         let (oldest, mut before) = {
             let state = self.state();
@@ -148,7 +148,6 @@ impl DiskLog {
         };
         let topics: Option<Vec<&Topic>> = interest.exact_topics().map(Iterator::collect);
         let mut step = SeekStep { found: 0, lowest: None, before, complete: false };
-        let mut memory = TopicMemory::default();
         let mut left = limit.candidates_max.max(1);
         let mut comparisons = 0;
         while before > oldest && step.found < wanted && left > 0 {
@@ -164,9 +163,9 @@ impl DiskLog {
                     let merged = part.postings(self, topics, from..before, each_max, false)?;
                     let start = merged.cut.map_or(from, |delta| part.base() + u64::from(delta) + 1);
                     let enough = left.min(wanted.max(BACKWARDS_MIN) as usize);
-                    part.backwards(&merged.postings, start.max(from), enough, &mut memory)?
+                    part.backwards(&merged.postings, start.max(from), enough, memory)?
                 }
-                None => part.stretch_below(before, from, &mut memory)?,
+                None => part.stretch_below(before, from, memory)?,
             };
             for entry in entries {
                 if step.found == wanted || left == 0 || comparisons > limit.comparisons_max {

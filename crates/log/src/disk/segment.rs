@@ -175,7 +175,7 @@ impl Records {
     }
 
     fn at(&mut self, position: u64, ahead_bytes: usize) -> Result<Option<Stored>, Fault> {
-        if position >= self.end || position % ALIGNMENT != 0 {
+        if position >= self.end || !position.is_multiple_of(ALIGNMENT) {
             return Ok(None);
         }
         self.fill(position, HEAD_BYTES, ahead_bytes)?;

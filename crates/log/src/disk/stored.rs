@@ -68,7 +68,7 @@ impl Head {
     /// Reads a head; `None` if the bytes are none.
     pub(crate) fn read(bytes: &[u8; HEAD_BYTES], checksum: &Checksum) -> Option<Self> {
         let head = Self {
-            body_bytes: u32_at(bytes, 0),
+            body_bytes: u32_at(bytes, 4),
             batch: u32_at(bytes, 12),
             offset: u64_at(bytes, 16),
             appended_at: u64_at(bytes, 24),
@@ -78,7 +78,7 @@ impl Head {
             key_bytes: u16_at(bytes, 38) ^ HEAD_END,
         };
         let is_plausible = head.body_bytes <= BODY_BYTES_MAX && head.flags & !KNOWN_FLAGS == 0;
-        let is_right = || head_sum(bytes, checksum) == u32_at(bytes, 8);
+        let is_right = || checksum.of(&[&bytes[4..]]) == u32_at(bytes, 0);
         (is_plausible && is_right()).then_some(head)
     }
 }
@@ -110,7 +110,7 @@ impl Stored {
         let end = start + head.body_bytes as usize;
         let body = bytes.get(start..end)?;
         // The body's checksum is in the head, which has one of its own.
-        if checksum.of(&[body]) != u32_at(head_bytes, 4) {
+        if checksum.of(&[body]) != u32_at(head_bytes, 8) {
             return None;
         }
         let parts = Parts::of(head, body)?;
@@ -145,7 +145,8 @@ impl Stored {
 
     /// Its idempotency key.
     pub(crate) fn key(&self) -> Option<Key> {
-        let key = (self.head.flags & KEY != 0).then_some(&self.body[self.parts.key..self.parts.data]);
+        let key =
+            (self.head.flags & KEY != 0).then_some(&self.body[self.parts.key..self.parts.data]);
         Key::parse(str::from_utf8(key?).ok()?).ok()
     }
 
@@ -185,16 +186,20 @@ impl Parts {
 /// Topics and event types that were read lately: they repeat, and are checked and allocated once.
 #[derive(Debug, Default)]
 pub(crate) struct TopicMemory {
-    topics: Vec<Option<(Box<[u8]>, Arc<[Topic]>)>>,
-    event_types: Vec<Option<(Box<[u8]>, EventType)>>,
+    topics: Places<Arc<[Topic]>>,
+    event_types: Places<EventType>,
 }
+
+/// What some bytes were parsed to, each in a place that its bytes decide.
+type Places<T> = Vec<Option<(Box<[u8]>, T)>>;
 
 impl TopicMemory {
     fn topics(&mut self, bytes: &[u8]) -> Option<Arc<[Topic]>> {
         recall(&mut self.topics, bytes, |mut bytes| {
             let mut topics = Vec::new();
             while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
-                let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+                let (text, rest) =
+                    rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
                 topics.push(Topic::parse(str::from_utf8(text).ok()?).ok()?);
                 bytes = rest;
             }
@@ -212,7 +217,7 @@ impl TopicMemory {
 /// Finds what some bytes were parsed to before, or parses them. All bytes have one place each, where
 /// others may take their turn.
 fn recall<T: Clone>(
-    places: &mut Vec<Option<(Box<[u8]>, T)>>,
+    places: &mut Places<T>,
     bytes: &[u8],
     parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Option<T> {
@@ -328,8 +333,8 @@ fn write(
     out.resize(start + HEAD_BYTES, 0);
     write_body(out);
     let (head_bytes, body) = out[start..].split_at_mut(HEAD_BYTES);
-    head_bytes[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
-    head_bytes[4..8].copy_from_slice(&checksum.of(&[body]).to_le_bytes());
+    head_bytes[4..8].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    head_bytes[8..12].copy_from_slice(&checksum.of(&[body]).to_le_bytes());
     head_bytes[12..16].copy_from_slice(&head.batch.to_le_bytes());
     head_bytes[16..24].copy_from_slice(&head.offset.to_le_bytes());
     head_bytes[24..32].copy_from_slice(&head.appended_at.to_le_bytes());
@@ -338,18 +343,12 @@ fn write(
     for (place, number) in head_bytes[32..].as_chunks_mut().0.iter_mut().zip(shorts) {
         *place = number.to_le_bytes();
     }
-    let head_bytes = head_bytes.first_chunk().expect("a head has this length");
-    let sum = head_sum(head_bytes, checksum);
-    out[start + 8..start + 12].copy_from_slice(&sum.to_le_bytes());
+    let sum = checksum.of(&[&head_bytes[4..]]);
+    head_bytes[..4].copy_from_slice(&sum.to_le_bytes());
     // Padding is not zero, so that a record whose end was not written can be told.
     let end = start + padded((out.len() - start) as u64) as usize;
     out.resize(end, PADDING);
     end - start
-}
-
-/// The checksum of a head: of everything in it but itself.
-fn head_sum(bytes: &[u8; HEAD_BYTES], checksum: &Checksum) -> u32 {
-    checksum.of(&[&bytes[..8], &bytes[12..]])
 }
 
 /// How much room a record takes at most.
@@ -401,6 +400,6 @@ const KEY: u16 = 1 << 5;
 const CARRIED_KEYS: u16 = 1 << 6;
 const KNOWN_FLAGS: u16 = 0x7f;
 
-const REMEMBERED_MAX: usize = 256;
+const REMEMBERED_MAX: usize = 4_096;
 
 const _: () = assert!(Key::BYTES_MAX < 0x400);

@@ -98,6 +98,8 @@ impl DiskLog {
         let mut is_removed = false;
         while let Some(segment) = self.removable() {
             let file = &*segment.file;
+            // The newest segment says how far ids have gone.
+            self.begin()?;
             let held = self.state().ledger.still_held(segment.footer.keys(file)?, now);
             self.carry_keys(&held, now)?;
             let topics = if self.has_rules() { segment.footer.topics(file)? } else { Vec::new() };
@@ -125,7 +127,7 @@ impl DiskLog {
         let state = self.state();
         let oldest = state.sealed.front()?;
         let sealed_bytes: u64 = state.sealed.iter().map(|segment| segment.file_bytes).sum();
-        let bytes = sealed_bytes + state.open.end.max(self.options.segment_bytes());
+        let bytes = sealed_bytes + state.open.end;
         let is_too_much = bytes > self.options.retention.bytes_max;
         (oldest.next() <= state.oldest || is_too_much).then(|| Arc::clone(oldest))
     }

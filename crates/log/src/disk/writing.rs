@@ -7,9 +7,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::files::{File, Files};
+use super::files::{File, Files, NoFile};
 use super::index::{Footer, Frame, OpenIndex, Posting};
 use super::segment::{HEADER_BYTES, Header, Sealed, current_boot, random_bits, segment_name};
+use super::spare::Spare;
 use super::stored::{Checksum, padded, room_for, write_carried_keys, write_record};
 use super::{DiskLog, Durability, Open, State};
 use crate::keys::{HashSeed, KeyRun};
@@ -21,8 +22,10 @@ use crate::{AppendError, Appended, Record, UnixMillis};
 #[derive(Debug)]
 pub(super) struct Writer {
     condition: Condition,
-    /// The number of the last batch of the open segment.
-    batch: u32,
+    /// The number of the last batch of the open segment; `None` until that has a file.
+    batch: Option<u32>,
+    /// Makes the next file ready.
+    spare: Option<Spare>,
     /// How much room a segment is given.
     capacity: u64,
     buffer: Vec<u8>,
@@ -51,9 +54,16 @@ enum WriteError {
 }
 
 impl Writer {
-    pub(super) fn new(batch: u32, capacity: u64) -> Self {
+    pub(super) fn new(batch: Option<u32>, capacity: u64) -> Self {
         let condition = Condition::Ready;
-        Self { condition, batch, capacity, buffer: Vec::new(), must_roll: false }
+        Self { condition, batch, spare: None, capacity, buffer: Vec::new(), must_roll: false }
+    }
+
+    /// Has the file of each segment made ready before it is needed.
+    pub(super) fn keep_spare(&mut self, files: Arc<dyn Files>) {
+        let mut spare = Spare::new(files, self.capacity);
+        spare.make();
+        self.spare = Some(spare);
     }
 }
 
@@ -132,18 +142,14 @@ impl DiskLog {
         if matches!(writer.condition, Condition::Closed) {
             return;
         }
-        let (is_unused, name) = {
-            let state = self.state();
-            (state.open.end == HEADER_BYTES as u64, state.open.name.clone())
-        };
         // A log that failed is left as it is: opening it finds out what the disk has.
-        let outcome = self.ready(&mut writer).and_then(|()| {
-            if is_unused {
-                self.files.remove(&name).map_err(|error| refused("remove", &error))?;
-                return self.files.sync().map_err(|error| fatal(&error));
-            }
-            self.seal_open().map(drop)
-        });
+        if let Some(spare) = &mut writer.spare {
+            spare.clear();
+        }
+        let has_file = writer.batch.is_some();
+        let outcome = self
+            .ready(&mut writer)
+            .and_then(|()| if has_file { self.seal_open().map(drop) } else { Ok(()) });
         if let Err(error) = self.noted(&mut writer, outcome) {
             tracing::warn!(%error, "the log was not closed in good order; opening it takes longer");
         }
@@ -182,20 +188,28 @@ impl DiskLog {
             let reason = format!("{room} bytes at once are too much; publish them in parts");
             return Err(WriteError::Refused(reason));
         }
+        // A segment without events cannot be followed by another: both would have the same name.
         let (end, is_used) = {
             let state = self.state();
-            (state.open.end, state.open.end > HEADER_BYTES as u64)
+            (state.open.end, state.open.index.events() > 0)
         };
         let is_full = end + room > writer.capacity || self.index_is_full();
         if writer.must_roll || (is_used && is_full) {
             self.roll_segment(writer)?;
         }
+        let batch = match writer.batch {
+            Some(batch) => batch + 1,
+            None => {
+                self.begin_segment(writer)?;
+                1
+            }
+        };
         let (file, checksum, next, end) = {
             let open = &self.state().open;
             (Arc::clone(&open.file), Checksum::new(open.header.salt), open.next, open.end)
         };
         writer.buffer.clear();
-        let lengths = encode(&checksum, writer.batch + 1, next, &mut writer.buffer);
+        let lengths = encode(&checksum, batch, next, &mut writer.buffer);
         writer.condition = Condition::Unclean;
         file.write_at(&writer.buffer, end).map_err(|error| refused("write", &error))?;
         if self.options.durability == Durability::Fsync {
@@ -209,7 +223,7 @@ impl DiskLog {
             return Err(WriteError::Refused("its file was removed; restart the hub".to_owned()));
         }
         writer.condition = Condition::Ready;
-        writer.batch += 1;
+        writer.batch = Some(batch);
         let mut position = end;
         let positions = lengths.into_iter().map(|length| {
             let start = position as u32;
@@ -253,14 +267,36 @@ impl DiskLog {
     fn roll_segment(&self, writer: &mut Writer) -> Result<(), WriteError> {
         writer.must_roll = true;
         let sealed = self.seal_open()?;
-        let is_unsynced = self.options.durability == Durability::Os;
-        let next = sealed.next();
-        let open = create_segment(&*self.files, next, is_unsynced, writer.capacity)
-            .map_err(|error| refused("begin another segment of", &error))?;
         let mut state = self.state_mut();
-        state.open = open;
+        state.open = Open::unborn(sealed.next());
         state.sealed.push_back(Arc::new(sealed));
-        (writer.must_roll, writer.batch) = (false, 0);
+        (writer.must_roll, writer.batch) = (false, None);
+        Ok(())
+    }
+
+    /// Sees to it that the open segment has a file, which says how far ids have gone.
+    pub(super) fn begin(&self) -> Result<(), AppendError> {
+        let mut writer = self.writer();
+        let outcome = self.ready(&mut writer).and_then(|()| match writer.batch {
+            Some(_) => Ok(()),
+            None => self.begin_segment(&mut writer),
+        });
+        self.noted(&mut writer, outcome)
+    }
+
+    /// Gives the open segment its file.
+    fn begin_segment(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        let base = self.state().open.header.base;
+        let name = segment_name(base);
+        let spare = writer.spare.as_mut().and_then(|spare| spare.take(&name));
+        let is_unsynced = self.options.durability == Durability::Os;
+        let open = create_segment(&*self.files, spare, base, is_unsynced, writer.capacity)
+            .map_err(|error| refused("begin another segment of", &error))?;
+        if let Some(spare) = &mut writer.spare {
+            spare.make();
+        }
+        self.state_mut().open = open;
+        writer.batch = Some(0);
         Ok(())
     }
 
@@ -308,20 +344,33 @@ impl State {
 }
 
 impl Open {
+    /// A segment that nothing was written to, and that has no file yet.
+    pub(super) fn unborn(base: u64) -> Self {
+        let header = Header { salt: 0, base, boot: 0, is_unsynced: false, is_rewritten: false };
+        let (file, name) = (Arc::new(NoFile), segment_name(base));
+        let (index, end) = (OpenIndex::default(), HEADER_BYTES as u64);
+        Self { file, name, header, index, next: base, end }
+    }
+
     pub(super) fn delta(&self, offset: u64) -> u32 {
         (offset - self.header.base) as u32
     }
 }
 
-/// Begins a segment whose first event will have the offset `base`.
-pub(super) fn create_segment(
+/// Begins a segment whose first event will have the offset `base`, in a file that is ready or in a new
+/// one.
+fn create_segment(
     files: &dyn Files,
+    spare: Option<Arc<dyn File>>,
     base: u64,
     is_unsynced: bool,
     capacity: u64,
 ) -> io::Result<Open> {
     let name = segment_name(base);
-    let file = files.create(&name)?;
+    let file = match spare {
+        Some(file) => file,
+        None => files.create(&name)?,
+    };
     let made = (|| {
         file.reserve(capacity)?;
         let header = Header {

@@ -100,7 +100,7 @@ fn read_all(log: &DiskLog, interest: &Interest) -> Vec<Value> {
     let (mut from, mut all) = (oldest, Vec::new());
     while from < next {
         let step = log.read(from, next, interest, NO_LIMIT).unwrap();
-        all.extend(step.entries.iter().map(|entry| described(entry)));
+        all.extend(step.entries.iter().map(described));
         from = step.next;
     }
     all
@@ -187,7 +187,7 @@ fn every_kept_log_is_gone_on_with() {
             log.trim(kept.now());
             let record = Record::new([Topic::parse("more").unwrap()], format!("round {round}"));
             let appended = log.append(vec![vec![record]], kept.now()).unwrap();
-            expected.extend(appended.entries.iter().map(|entry| described(entry)));
+            expected.extend(appended.entries.iter().map(described));
             assert_eq!(read_all(&log, &interest(&["*"])), expected);
         }
         let offsets: Vec<u64> = expected.iter().filter_map(|it| it["offset"].as_u64()).collect();

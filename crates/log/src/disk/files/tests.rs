@@ -149,7 +149,7 @@ impl FaultyDisk {
         }
         // Names are changed in order; how many of the changes since the last sync got through is
         // left to chance: all or none of them here.
-        if next_random(&mut random) % 2 == 0 {
+        if next_random(&mut random).is_multiple_of(2) {
             disk.seen.clone_from(&disk.durable);
         }
         disk.durable.clone_from(&disk.seen);
@@ -210,13 +210,13 @@ impl Contents {
     /// Sectors that differ from what was synced may or may not have got through.
     fn lose_unsynced(&mut self, random: &mut u64) {
         let length = self.durable.len();
-        if self.seen.len() != length && next_random(random) % 2 == 0 {
+        if self.seen.len() != length && next_random(random).is_multiple_of(2) {
             self.durable.resize(self.seen.len(), 0);
         }
         let length = self.durable.len();
         for start in (0..length.min(self.seen.len())).step_by(512) {
             let end = (start + 512).min(length).min(self.seen.len());
-            if next_random(random) % 2 == 0 {
+            if next_random(random).is_multiple_of(2) {
                 self.durable[start..end].copy_from_slice(&self.seen[start..end]);
             }
         }
