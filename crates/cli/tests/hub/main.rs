@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use crate::process::{Hub, Process, closed_pipe};
 
 mod disk;
+mod keys;
 mod process;
 mod publish;
 
