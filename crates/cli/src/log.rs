@@ -71,6 +71,10 @@ pub(crate) fn cannot_open(data: &Path, error: &OpenError) -> String {
                  --data {data}` saves what is whole"
             )
         }
+        OpenError::Newer { .. } => {
+            "run the version of tidings that wrote it, or a later one; nothing was changed"
+                .to_owned()
+        }
         OpenError::Io(error) => match io_advice(error.kind()) {
             Some(advice) => advice.to_owned(),
             None => return format!("cannot use the log in {folder}: {error}"),

@@ -130,6 +130,8 @@ struct State {
     looked_at: usize,
     /// Why the log cannot be written.
     failure: Option<String>,
+    /// Why it could not be trimmed the last time.
+    trim_failure: Option<String>,
 }
 
 /// The segment that is being written.

@@ -126,7 +126,7 @@ pub(super) fn check_files(files: &dyn Files) -> Result<CheckReport, OpenError> {
             Some(Found::Sealed(sealed)) => {
                 damages.extend(check_sealed(&sealed, seed)?);
                 if let Some(before) = before.as_ref().filter(|it| it.next() != sealed.base()) {
-                    damages.extend(damage_of(hole(before, &sealed))?);
+                    damages.extend(damage_of(hole(before.next(), sealed.base()))?);
                 }
                 let checked = checked_segment(&sealed.name, &sealed.footer, sealed.file_bytes);
                 before = Some(sealed);
@@ -268,6 +268,7 @@ fn damage_of(fault: Fault) -> Result<Option<Damage>, OpenError> {
     match fault {
         Fault::Damaged(damage) => Ok(Some(damage)),
         Fault::Io(error) => Err(OpenError::Io(error)),
+        Fault::Newer { file, version } => Err(OpenError::Newer { file, version }),
     }
 }
 
@@ -339,6 +340,8 @@ fn save_segment(
     let mut out = new.write().to_vec();
     let mut index = OpenIndex::default();
     let mut memory = TopicMemory::default();
+    // Of a segment that was written anew, what is missing may have been dropped by a rule.
+    let is_dense = header.is_none_or(|header| !header.is_rewritten);
     let mut expected = segment.base;
     let mut batch = 0;
     if let Some(header) = header {
@@ -363,8 +366,7 @@ fn save_segment(
             stored.write_alone(batch, &checksum, &mut out);
             add_stored(&mut index, &stored, place, segment.base, Some(seed), &mut memory);
             if is_event {
-                // What a rule dropped may be missing as well; then nothing was lost there.
-                if offset > expected && footer.is_none() {
+                if offset > expected && is_dense {
                     report.lost.push(LostRange { first: expected, last: Some(offset - 1) });
                 }
                 expected = offset + 1;
@@ -375,7 +377,9 @@ fn save_segment(
     match (&footer, end) {
         (Some(footer), _) => {
             let next = footer.frame().next;
-            if footer.events() > index.events() {
+            if is_dense && expected < next {
+                report.lost.push(LostRange { first: expected, last: Some(next - 1) });
+            } else if !is_dense && footer.events() > index.events() {
                 report.lost.push(LostRange { first: segment.base, last: Some(next - 1) });
             }
             if let Some(end) = end.filter(|&end| end > next) {

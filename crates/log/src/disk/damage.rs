@@ -25,6 +25,11 @@ impl fmt::Display for Damage {
 pub(crate) enum Fault {
     Io(io::Error),
     Damaged(Damage),
+    /// A file of a later version of the format.
+    Newer {
+        file: String,
+        version: u32,
+    },
 }
 
 impl Fault {
@@ -44,6 +49,9 @@ impl fmt::Display for Fault {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Damaged(damage) => damage.fmt(f),
+            Self::Newer { file, version } => {
+                write!(f, "{file} was written by a later version (format {version})")
+            }
         }
     }
 }

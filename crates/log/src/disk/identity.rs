@@ -38,9 +38,7 @@ impl Identity {
         }
         let version = u32_at(&bytes, 8);
         if version != VERSION {
-            return damaged(&format!(
-                "the format has version {version}, and this program knows version {VERSION}"
-            ));
+            return Err(Fault::Newer { file: IDENTITY_NAME.to_owned(), version });
         }
         let Some(epoch) = str::from_utf8(&bytes[12..22]).ok().and_then(|text| text.parse().ok())
         else {

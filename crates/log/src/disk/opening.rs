@@ -33,6 +33,14 @@ pub enum OpenError {
     /// can be saved.
     #[error("the log is damaged: {}", first_of(.0))]
     Damaged(Vec<Damage>),
+    /// A later version of this program wrote it; use that one.
+    #[error("{file} was written by a later version of tidings (format {version})")]
+    Newer {
+        /// The file.
+        file: String,
+        /// The version of its format.
+        version: u32,
+    },
     /// The directory or a file in it cannot be used; see to its rights and to the disk.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -56,6 +64,7 @@ impl From<Fault> for OpenError {
         match fault {
             Fault::Io(error) => Self::Io(error),
             Fault::Damaged(damage) => Self::Damaged(vec![damage]),
+            Fault::Newer { file, version } => Self::Newer { file, version },
         }
     }
 }
@@ -79,8 +88,15 @@ impl DiskLog {
                 Found::Empty => {}
                 Found::Unsealed(unsealed) => {
                     let is_uncertain = unsealed.is_uncertain();
+                    if let Some(before) = sealed.last().filter(|before| before.next() != base) {
+                        return Err(hole(before.next(), base).into());
+                    }
                     let recovered = unsealed.recover(identity.seed, is_uncertain)?;
-                    if is_uncertain {
+                    if !is_uncertain {
+                        tracing::info!(
+                            "the log was not closed; all that was acknowledged is there"
+                        );
+                    } else {
                         identity.epoch = random_epoch()?;
                         identity.write(&*files)?;
                         tracing::warn!(
@@ -96,7 +112,7 @@ impl DiskLog {
             if let [.., before, last] = &sealed[..]
                 && before.next() != last.base()
             {
-                return Err(hole(before, last).into());
+                return Err(hole(before.next(), last.base()).into());
             }
         }
         remove_drafts(&*files)?;
@@ -146,6 +162,7 @@ impl DiskLog {
             ruled,
             looked_at: 0,
             failure: None,
+            trim_failure: None,
         };
         let writer = Mutex::new(Writer::new(batch, capacity));
         let (state, memories) = (RwLock::new(state), Mutex::default());
@@ -268,13 +285,6 @@ impl Unsealed {
         let stopped_at = scan.run()?;
         if !is_uncertain && let Some(damage) = self.damage(&scan, stopped_at)? {
             return Err(Fault::Damaged(damage));
-        }
-        if scan.end < self.file_bytes {
-            tracing::info!(
-                segment = self.name,
-                events = scan.index.events(),
-                "the log was not closed; what was written and never acknowledged is cut"
-            );
         }
         let Scan { index, next, end, .. } = scan;
         Ok(Recovered { unsealed: self, index, next, end })
@@ -488,13 +498,15 @@ pub(super) fn missing_identity() -> Fault {
     Fault::damaged(super::identity::IDENTITY_NAME, 0, "it is missing, and segments are there")
 }
 
-pub(super) fn hole(before: &Sealed, after: &Sealed) -> Fault {
-    let what = format!(
-        "events {} to {} are missing between this segment and the one before",
-        before.next(),
-        after.base() - 1
-    );
-    Fault::damaged(&after.name, 0, what)
+/// Says that a segment that begins with `base` does not follow on the one that ends before `next`.
+pub(super) fn hole(next: u64, base: u64) -> Fault {
+    let what = match base.checked_sub(1) {
+        Some(last) if next <= last => {
+            format!("events {next} to {last} are missing between this segment and the one before")
+        }
+        _ => format!("the segment before goes on up to event {}", next.saturating_sub(1)),
+    };
+    Fault::damaged(&segment_name(base), 0, what)
 }
 
 /// What disks write as a whole or not at all.

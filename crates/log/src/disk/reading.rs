@@ -492,6 +492,7 @@ pub(super) fn unavailable(fault: Fault) -> ReadError {
         Fault::Damaged(damage) => {
             format!("{damage}; stop the hub and run `tidings log check`")
         }
+        fault @ Fault::Newer { .. } => fault.to_string(),
     })
 }
 

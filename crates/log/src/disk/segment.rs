@@ -62,9 +62,7 @@ impl Header {
             return damaged("the header does not match its checksum");
         }
         if version != VERSION {
-            return damaged(&format!(
-                "the format has version {version}, and this program knows version {VERSION}"
-            ));
+            return Err(Fault::Newer { file: file_name.to_owned(), version });
         }
         Ok(Self {
             is_unsynced: u32_at(&bytes, 12) & 1 != 0,

@@ -41,10 +41,14 @@ impl DiskLog {
         let outcome = self.enforce_bounds(now).and_then(|()| self.enforce_rules(now));
         let outcome = outcome.and_then(|()| self.remove_segments(now));
         let outcome = outcome.and_then(|()| self.rewrite_one());
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "old events are kept for now, as the log cannot be trimmed");
-        }
+        let failure = outcome.err().map(|error| error.to_string());
         let mut state = self.state_mut();
+        if let Some(reason) = &failure
+            && state.trim_failure != failure
+        {
+            tracing::warn!(reason, "old events are kept for now, as the log cannot be trimmed");
+        }
+        state.trim_failure = failure;
         let oldest = state.oldest;
         state.ledger.trim(oldest, now);
     }
