@@ -40,8 +40,11 @@ impl Spare {
         self.making = thread.spawn(make).ok();
     }
 
-    /// The file, under its new name, if it is ready.
+    /// The file, under its new name; waits for one that is being made.
     pub(super) fn take(&mut self, name: &str) -> Option<Arc<dyn File>> {
+        if let Some(making) = self.making.take() {
+            let _ = making.join();
+        }
         let file = self.ready().take()?;
         match self.files.rename(&spare_name(), name) {
             Ok(()) => Some(file),

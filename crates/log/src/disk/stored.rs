@@ -65,10 +65,16 @@ impl Head {
         self.flags & FINAL != 0
     }
 
-    /// Reads a head; `None` if the bytes are none.
+    /// Reads a head and holds it against its checksum; `None` if the bytes are none.
     pub(crate) fn read(bytes: &[u8; HEAD_BYTES], checksum: &Checksum) -> Option<Self> {
+        let is_right = checksum.of(&[&bytes[8..]]) == u32_at(bytes, 4);
+        is_right.then(|| Self::read_unchecked(bytes))?
+    }
+
+    /// Reads what may be a head; the checksum of the whole record will tell.
+    pub(crate) fn read_unchecked(bytes: &[u8; HEAD_BYTES]) -> Option<Self> {
         let head = Self {
-            body_bytes: u32_at(bytes, 4),
+            body_bytes: u32_at(bytes, 8),
             batch: u32_at(bytes, 12),
             offset: u64_at(bytes, 16),
             appended_at: u64_at(bytes, 24),
@@ -77,13 +83,11 @@ impl Head {
             event_type_bytes: u16_at(bytes, 36),
             key_bytes: u16_at(bytes, 38) ^ HEAD_END,
         };
-        let is_plausible = head.body_bytes <= BODY_BYTES_MAX && head.flags & !KNOWN_FLAGS == 0;
-        let is_right = || checksum.of(&[&bytes[4..]]) == u32_at(bytes, 0);
-        (is_plausible && is_right()).then_some(head)
+        (head.body_bytes <= BODY_BYTES_MAX && head.flags & !KNOWN_FLAGS == 0).then_some(head)
     }
 }
 
-/// A record whose checksums were right.
+/// A record whose checksum was right.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) head: Head,
@@ -105,15 +109,13 @@ impl Stored {
     /// one.
     pub(crate) fn read(bytes: &Bytes, from: usize, checksum: &Checksum) -> Option<Self> {
         let head_bytes: &[u8; HEAD_BYTES] = bytes.get(from..)?.first_chunk()?;
-        let head = Head::read(head_bytes, checksum)?;
+        let head = Head::read_unchecked(head_bytes)?;
         let start = from + HEAD_BYTES;
         let end = start + head.body_bytes as usize;
-        let body = bytes.get(start..end)?;
-        // The body's checksum is in the head, which has one of its own.
-        if checksum.of(&[body]) != u32_at(head_bytes, 8) {
+        if checksum.of(&[bytes.get(from + 4..end)?]) != u32_at(head_bytes, 0) {
             return None;
         }
-        let parts = Parts::of(head, body)?;
+        let parts = Parts::of(head, &bytes[start..end])?;
         Some(Self { head, body: bytes.slice(start..end), parts })
     }
 
@@ -333,8 +335,7 @@ fn write(
     out.resize(start + HEAD_BYTES, 0);
     write_body(out);
     let (head_bytes, body) = out[start..].split_at_mut(HEAD_BYTES);
-    head_bytes[4..8].copy_from_slice(&(body.len() as u32).to_le_bytes());
-    head_bytes[8..12].copy_from_slice(&checksum.of(&[body]).to_le_bytes());
+    head_bytes[8..12].copy_from_slice(&(body.len() as u32).to_le_bytes());
     head_bytes[12..16].copy_from_slice(&head.batch.to_le_bytes());
     head_bytes[16..24].copy_from_slice(&head.offset.to_le_bytes());
     head_bytes[24..32].copy_from_slice(&head.appended_at.to_le_bytes());
@@ -343,8 +344,10 @@ fn write(
     for (place, number) in head_bytes[32..].as_chunks_mut().0.iter_mut().zip(shorts) {
         *place = number.to_le_bytes();
     }
-    let sum = checksum.of(&[&head_bytes[4..]]);
-    head_bytes[..4].copy_from_slice(&sum.to_le_bytes());
+    let head_sum = checksum.of(&[&head_bytes[8..]]);
+    head_bytes[4..8].copy_from_slice(&head_sum.to_le_bytes());
+    let sum = checksum.of(&[&out[start + 4..]]);
+    out[start..start + 4].copy_from_slice(&sum.to_le_bytes());
     // Padding is not zero, so that a record whose end was not written can be told.
     let end = start + padded((out.len() - start) as u64) as usize;
     out.resize(end, PADDING);
