@@ -232,6 +232,12 @@ impl DiskLog {
         });
         let positions = positions.collect();
         let end = end + writer.buffer.len() as u64;
+        // Early enough to be ready in time, late enough for a log that is hardly written to do without.
+        if end > writer.capacity / 4
+            && let Some(spare) = &mut writer.spare
+        {
+            spare.make();
+        }
         writer.buffer.shrink_to(BUFFER_BYTES_KEPT);
         Ok(Written { positions, end })
     }
@@ -292,9 +298,6 @@ impl DiskLog {
         let is_unsynced = self.options.durability == Durability::Os;
         let open = create_segment(&*self.files, spare, base, is_unsynced, writer.capacity)
             .map_err(|error| refused("begin another segment of", &error))?;
-        if let Some(spare) = &mut writer.spare {
-            spare.make();
-        }
         self.state_mut().open = open;
         writer.batch = Some(0);
         Ok(())
