@@ -14,10 +14,14 @@ export class Hub {
   #process;
   #said = "";
 
-  /** Resolves when the hub accepts connections. `port` 0 takes a free one. */
-  static async start({ port = 0, options = [] } = {}) {
+  /**
+   * Resolves when the hub accepts connections. `port` 0 takes a free one. Events are kept in the folder `data` if
+   * there is one, else in memory.
+   */
+  static async start({ port = 0, data, options = [] } = {}) {
     const hub = new Hub();
-    const fixed = ["serve", "--listen", `127.0.0.1:${port}`, "--log", "memory", "--retry", "200ms", "--drain", "0s"];
+    const kept = data === undefined ? ["--log", "memory"] : ["--data", data];
+    const fixed = ["serve", "--listen", `127.0.0.1:${port}`, ...kept, "--retry", "200ms", "--drain", "0s"];
     hub.#process = spawn(BINARY, [...fixed, ...options], { stdio: ["ignore", "pipe", "pipe"] });
     hub.#process.stderr.on("data", (bytes) => (hub.#said = (hub.#said + bytes).slice(-10_000)));
     const failed = once(hub.#process, "error").then(([error]) => Promise.reject(error));

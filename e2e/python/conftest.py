@@ -44,8 +44,8 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     """Starts hubs with options of their own, and ends them after the module."""
     hubs: list[Hub] = []
 
-    def start(*options: str) -> Hub:
-        hubs.append(Hub(*options, log=tmp_path_factory.mktemp("hub") / "stderr"))
+    def start(*options: str, **place: object) -> Hub:
+        hubs.append(Hub(*options, log=tmp_path_factory.mktemp("hub") / "stderr", **place))
         return hubs[-1]
 
     yield start

@@ -12,12 +12,16 @@ BINARY = Path(os.environ.get("TIDINGS_BIN", Path(__file__).parents[2] / "target/
 
 
 class Hub:
-    """A running `tidings serve` on a free port of the loopback interface."""
+    """A running `tidings serve` on the loopback interface, on a free port unless one is named.
 
-    def __init__(self, *options: str, log: Path):
+    Keeps events in the folder `data` if there is one, else in memory.
+    """
+
+    def __init__(self, *options: str, log: Path, data: Path | None = None, port: int = 0):
         self._log = log.open("wb")
+        kept = ["--log", "memory"] if data is None else ["--data", data]
         self._process = subprocess.Popen(
-            [BINARY, "serve", "--listen", "127.0.0.1:0", "--log", "memory", *options],
+            [BINARY, "serve", "--listen", f"127.0.0.1:{port}", *kept, *options],
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=log.parent,
@@ -54,6 +58,11 @@ class Hub:
         if not self._asked_to_end:
             self._asked_to_end = True
             self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the hub at once, as a crash does."""
+        self._process.kill()
+        self._process.wait()
 
     def close(self) -> int:
         """Ends the hub and returns its exit status."""
