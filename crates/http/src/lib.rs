@@ -25,6 +25,7 @@ mod hosts;
 mod page;
 mod request_id;
 mod router;
+mod head_timeout;
 mod server;
 
 pub use options::HttpOptions;

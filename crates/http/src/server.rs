@@ -12,7 +12,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tidings::Hub;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
+use crate::head_timeout::HeadTimer;
 use crate::subscribe::Breaker;
 use crate::{HttpOptions, router};
 
@@ -88,23 +89,28 @@ impl Server {
         });
         let mut closing = self.closing.subscribe();
         let open = self.open.clone();
+        let head_timer = HeadTimer::default();
+        let mut head_timeout = head_timer.timeout();
         tokio::spawn(async move {
             let _open = open;
             let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
+                .timer(head_timer)
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = broken.notified() => return,
-                _ = closing.wait_for(|closing| *closing) => {}
-            }
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                _ = connection => {}
-                () = broken.notified() => {}
+            let mut is_closing = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = connection.as_mut() => return,
+                    () = head_timeout.passed() => {}
+                    () = broken.notified() => return,
+                    _ = closing.wait_for(|closing| *closing), if !is_closing => {
+                        is_closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
             }
         })
     }

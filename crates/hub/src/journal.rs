@@ -149,7 +149,7 @@ impl Journal {
             self.around
                 .tail
                 .push(encoded.map(|(entry, at)| Arc::new(encode(epoch, entry, at))).collect());
-            self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
+            self.mailboxes.iter().for_each(|mailbox| mailbox.wake_for_events());
         }
         let bytes: usize = entries.iter().map(|entry| entry.payload.data.len()).sum();
         let meter = &self.around.meter;

@@ -3,7 +3,7 @@
 //! The queue needs no bound of its own: a subscriber has at most one of each kind of command under
 //! way. Those of subscribers that have gone are passed over in no time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
@@ -44,23 +44,31 @@ pub(crate) struct Subscribe {
 #[derive(Default)]
 pub(crate) struct Mailbox {
     commands: Mutex<Vec<Command>>,
-    asleep: AtomicBool,
+    /// One of the constants below.
+    sleep: AtomicU8,
     thread: OnceLock<Thread>,
 }
+
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+/// Nothing that is published needs to wake it: it has no subscribers.
+const FAST_ASLEEP: u8 = 2;
 
 impl Mailbox {
     /// Leaves a command and wakes the shard.
     pub(crate) fn send(&self, command: Command) {
         self.commands.lock().expect(UNPOISONED).push(command);
-        self.wake();
+        if self.sleep.swap(AWAKE, Ordering::SeqCst) != AWAKE {
+            self.unpark();
+        }
     }
 
-    /// Wakes the shard if it sleeps. What happened before is seen by the shard when it is awake.
-    pub(crate) fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
+    /// Wakes the shard for events, if it sleeps and has subscribers. What happened before is seen by
+    /// the shard when it is awake.
+    pub(crate) fn wake_for_events(&self) {
+        let woken = self.sleep.compare_exchange(ASLEEP, AWAKE, Ordering::SeqCst, Ordering::SeqCst);
+        if woken.is_ok() {
+            self.unpark();
         }
     }
 
@@ -73,12 +81,18 @@ impl Mailbox {
         std::mem::swap(&mut *self.commands.lock().expect(UNPOISONED), commands);
     }
 
-    /// Sleeps until woken or until the deadline, unless `is_idle` denies it at the last moment or
-    /// a command waits.
-    pub(crate) fn sleep(&self, deadline: Option<Instant>, is_idle: impl Fn() -> bool) {
-        self.asleep.store(true, Ordering::SeqCst);
+    /// Sleeps until woken or until the deadline, unless a command waits or, for one who `listens` to
+    /// events, `is_idle` denies it at the last moment.
+    pub(crate) fn sleep(
+        &self,
+        deadline: Option<Instant>,
+        listens: bool,
+        is_idle: impl Fn() -> bool,
+    ) {
+        self.sleep.store(if listens { ASLEEP } else { FAST_ASLEEP }, Ordering::SeqCst);
         // From here on every sender sees that the shard sleeps, so nothing can be missed.
-        if is_idle() && self.commands.lock().expect(UNPOISONED).is_empty() {
+        let may_sleep = !listens || is_idle();
+        if may_sleep && self.commands.lock().expect(UNPOISONED).is_empty() {
             match deadline {
                 Some(deadline) => {
                     std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -86,7 +100,13 @@ impl Mailbox {
                 None => std::thread::park(),
             }
         }
-        self.asleep.store(false, Ordering::SeqCst);
+        self.sleep.store(AWAKE, Ordering::SeqCst);
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
     }
 }
 

@@ -99,7 +99,7 @@ impl Replay {
                 }
                 let epoch = self.log.epoch();
                 let encode = |entry| Arc::new(encode_read_back(epoch, entry, &self.budget));
-                let entries: Arc<[_]> = read.entries.iter().map(|entry| encode(entry)).collect();
+                let entries: Arc<[_]> = read.entries.iter().map(encode).collect();
                 let bytes = entries.iter().map(|entry| bytes_of(entry)).sum();
                 let step = Step { entries, next: read.next, bytes };
                 let step = self.steps().insert(interest, from, step);

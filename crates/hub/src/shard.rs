@@ -89,7 +89,8 @@ impl Shard {
             [self.state.poll_timeout(), self.turns.deadline()].into_iter().flatten().min();
         let deadline = deadline.map(|at| self.around.clock.at(at));
         let head = self.state.head();
-        self.mailbox.sleep(deadline, || self.around.tail.next() == head);
+        let listens = self.state.subscriber_count() > 0;
+        self.mailbox.sleep(deadline, listens, || self.around.tail.next() == head);
     }
 
     /// Reads for those whose turn it is, a round of them: what is live goes first.
@@ -117,6 +118,9 @@ impl Shard {
     /// Hands the events that are in the tail by now to the state machine, a round at a time.
     fn follow_tail(&mut self) {
         let next = self.around.tail.next();
+        if self.state.subscriber_count() == 0 {
+            return self.state.handle_skipped(next, |_| None);
+        }
         while self.state.head() < next {
             match self.around.tail.from(self.state.head(), ROUND_EVENTS_MAX) {
                 Ok(entries) => self.state.handle_appended(&entries),
