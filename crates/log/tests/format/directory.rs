@@ -71,12 +71,12 @@ pub(crate) fn rule(
     RetentionRule { topics: Selector::parse(topics).unwrap(), events_max, age_max_ms }
 }
 
-pub(crate) fn record(topic: &str, data: impl ToString) -> Record {
+pub(crate) fn record(topic: &str, data: &(impl ToString + ?Sized)) -> Record {
     Record::new([Topic::parse(topic).unwrap()], data.to_string())
 }
 
-pub(crate) fn keyed(key: impl ToString) -> Record {
-    Record { key: Some(Key::parse(&key.to_string()).unwrap()), ..record("keyed", "") }
+pub(crate) fn keyed(key: &str) -> Record {
+    Record { key: Some(Key::parse(key).unwrap()), ..record("keyed", "") }
 }
 
 /// The offsets of the records of one publish.

@@ -2,5 +2,6 @@
 
 mod directory;
 mod kept;
+mod layout;
 mod reopened;
 mod repaired;

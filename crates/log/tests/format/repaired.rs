@@ -12,7 +12,7 @@ use crate::directory::{LogDirectory, contents, options, publish, record};
 fn events_of_a_segment_that_is_missing_are_told_as_lost() {
     let directory = LogDirectory::new();
     let log = directory.open(options(2_048));
-    (0..100).for_each(|number| drop(publish(&log, vec![record("a", number)], 0)));
+    (0..100).for_each(|number| drop(publish(&log, vec![record("a", &number)], 0)));
     let (epoch, before) = (log.epoch(), contents(&log));
     drop(log);
     fs::remove_file(&directory.segments()[1]).unwrap();
@@ -37,11 +37,11 @@ fn events_of_a_segment_that_is_missing_are_told_as_lost() {
 fn a_repaired_log_opens_and_holds_no_part_of_an_unfinished_array() {
     let directory = LogDirectory::new();
     let log = directory.open(options(8_192));
-    (0..5).for_each(|number| drop(publish(&log, vec![record("a", number)], 0)));
+    (0..5).for_each(|number| drop(publish(&log, vec![record("a", &number)], 0)));
     let [segment] = &directory.segments()[..] else { panic!("one segment") };
     let end = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     let before = end(&fs::read(segment).unwrap());
-    let part = |number: u32| record("a", format!("array {number} {}", "x".repeat(300)));
+    let part = |number: u32| record("a", &format!("array {number} {}", "x".repeat(300)));
     publish(&log, (0..6).map(part).collect(), 0);
     let mut bytes = fs::read(segment).unwrap();
     let after = end(&bytes);
