@@ -87,13 +87,17 @@ impl State {
         while self.ring.len() > events_max || self.ring.bytes() > bytes_max {
             self.pop();
         }
-        let too_old = |entry: Option<&Arc<Entry<Body>>>| {
-            entry.is_none_or(|entry| {
-                entry.payload.appended_at.saturating_add(retention.age_max_ms) < now
-            })
+        let cut = now.saturating_sub(retention.age_max_ms);
+        // A place that a rule has emptied is as old as the event after it.
+        let oldest = |ring: &Ring<Body>| {
+            ring.iter().next().map(|entry| (entry.offset, entry.payload.appended_at))
         };
-        while self.ring.oldest().is_some_and(too_old) {
-            self.pop();
+        while let Some((offset, appended_at)) = oldest(&self.ring)
+            && appended_at < cut
+        {
+            while self.ring.bounds().oldest <= offset {
+                self.pop();
+            }
         }
         self.ledger.trim(self.ring.bounds().oldest, now);
     }
@@ -114,8 +118,8 @@ impl State {
     fn enforce_rules(&mut self, now: UnixMillis) {
         let ring = &self.ring;
         for (rule, since) in self.ruled.age_cuts(now) {
-            let first = ring.iter().find(|entry| entry.payload.appended_at >= since);
-            self.ruled.drop_aged(rule, first.map_or(ring.bounds().next, |entry| entry.offset));
+            let old = ring.iter().take_while(|entry| entry.payload.appended_at < since).last();
+            self.ruled.drop_aged(rule, old.map_or(0, |entry| entry.offset + 1));
         }
         for (topic, mut dropped, surplus) in self.ruled.take_overfull() {
             for _ in 0..surplus {

@@ -169,7 +169,10 @@ impl RuledTopics {
     /// The topics that have too many events: the offset after which their kept events begin, and how
     /// many are too many. Answer each with [`drop_surplus`](Self::drop_surplus).
     pub(crate) fn take_overfull(&mut self) -> Vec<(Topic, u64, u64)> {
-        let overfull = std::mem::take(&mut self.overfull);
+        let mut overfull = std::mem::take(&mut self.overfull);
+        // A topic that was within its bound for a while is noted again when it is not.
+        overfull.sort_unstable();
+        overfull.dedup();
         let surplus = |topic: Topic| {
             let counted = self.counted.get(&topic)?;
             let events_max = self.rules[counted.rule].events_max?;

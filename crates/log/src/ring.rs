@@ -92,16 +92,6 @@ impl<P> Ring<P> {
         }
     }
 
-    /// The entry at the oldest place: `None` if there is no place, `Some(None)` if it is empty.
-    pub fn oldest(&self) -> Option<Option<&Arc<Entry<P>>>> {
-        self.entries.front().map(|held| held.entry.as_ref())
-    }
-
-    /// The entry with an offset.
-    pub fn get(&self, offset: u64) -> Option<&Arc<Entry<P>>> {
-        self.entries.get(self.place(offset).ok()?)?.entry.as_ref()
-    }
-
     /// The offset of the first entry under a topic from `from` on.
     pub fn first_under(&self, topic: &Topic, from: u64) -> Option<u64> {
         let offsets = self.offsets_of.get(topic.as_str())?;

@@ -379,8 +379,8 @@ impl Footer {
         Ok(all)
     }
 
-    /// How many events of a topic lie above an offset.
-    pub(crate) fn count_above(
+    /// How many events of a topic there are from an offset on.
+    pub(crate) fn count_from(
         &self,
         file: &dyn File,
         topic_hash: u64,
@@ -389,7 +389,7 @@ impl Footer {
         let mut count = 0;
         for item in self.find(file, topic_hash)? {
             let mut blocks = self.blocks(file, POSTINGS);
-            let first = blocks.partition(item.range(), |posting| posting.delta <= delta)?;
+            let first = blocks.partition(item.range(), |posting| posting.delta < delta)?;
             count += (item.range().end - first) as u64;
         }
         Ok(count)

@@ -174,14 +174,9 @@ impl DiskLog {
 /// was dropped still stands in the file.
 fn count_kept(segment: &Sealed, seed: HashSeed, ruled: &mut RuledTopics) -> Result<(), Fault> {
     let file = &*segment.file;
-    for (topic, events) in segment.footer.topics(file)? {
-        let events = match ruled.surplus_of(&topic).checked_sub(segment.base()) {
-            None => events,
-            Some(delta) => {
-                let delta = u32::try_from(delta).unwrap_or(u32::MAX);
-                segment.footer.count_above(file, seed.topic_hash(&topic), delta)?
-            }
-        };
+    for (topic, _) in segment.footer.topics(file)? {
+        let first = ruled.surplus_of(&topic) + 1;
+        let events = segment.count_from(seed.topic_hash(&topic), first)?;
         ruled.count(&topic, events);
     }
     Ok(())

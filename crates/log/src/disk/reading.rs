@@ -187,15 +187,14 @@ impl DiskLog {
         Ok(step)
     }
 
-    /// The segment with an offset, and what is wanted of its index if that is in memory.
+    /// The segment with an offset, and what is wanted of its index if that is in memory; `None` if it
+    /// has left.
     fn part_at(&self, offset: u64, wanted: Wanted<'_>) -> Option<Part> {
         let state = self.state();
-        if offset < state.oldest {
-            return None;
-        }
         if offset < state.open.header.base {
             let place = state.sealed.partition_point(|segment| segment.next() <= offset);
-            return Some(Part::Sealed(Arc::clone(state.sealed.get(place)?)));
+            let segment = state.sealed.get(place).filter(|segment| segment.base() <= offset)?;
+            return Some(Part::Sealed(Arc::clone(segment)));
         }
         let Open { file, name, header, index, end, .. } = &state.open;
         let delta =
@@ -223,18 +222,19 @@ impl DiskLog {
     }
 
     /// The `count`-th event of a topic from an offset on, or the last if there are fewer, and its
-    /// number.
+    /// number. Counts what still stands in a segment, as those do who count what is kept.
     pub(super) fn nth_under(
         &self,
         topic: &Topic,
         from: u64,
         count: u64,
     ) -> Result<Option<(u64, u64)>, ReadError> {
-        let (oldest, next) = {
+        let (first, next) = {
             let state = self.state();
-            (state.oldest, state.open.next)
+            let first = state.sealed.front().map_or(state.open.header.base, |it| it.base());
+            (first, state.open.next)
         };
-        let mut cursor = from.max(oldest);
+        let mut cursor = from.max(first);
         let mut last = None;
         let mut found = 0;
         while cursor < next && found < count {

@@ -93,6 +93,12 @@ impl Sealed {
         self.footer.frame().next
     }
 
+    /// How many events of a topic it holds from an offset on.
+    pub(crate) fn count_from(&self, topic_hash: u64, first: u64) -> Result<u64, Fault> {
+        let delta = u32::try_from(first.saturating_sub(self.base())).unwrap_or(u32::MAX);
+        self.footer.count_from(&*self.file, topic_hash, delta)
+    }
+
     /// Its records from a position on.
     pub(crate) fn records(&self, position: u64) -> Records {
         let end = self.footer.frame().data_end;

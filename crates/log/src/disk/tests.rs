@@ -108,6 +108,120 @@ fn room_is_given_back_at_once() {
     assert!(on_disk() <= 2 * 4_096 + 100, "{}", on_disk());
 }
 
+/// Whatever is published, trimmed and opened anew, both logs keep, drop, remember and refuse the same.
+#[test]
+fn the_disk_log_keeps_what_the_memory_log_keeps() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let directory = tempfile::tempdir().unwrap();
+        let rule = |topics: &str, events_max, age_max_ms| crate::RetentionRule {
+            topics: tidings_core::Selector::parse(topics).unwrap(),
+            events_max,
+            age_max_ms,
+        };
+        let retention = Retention {
+            events_max: random.u64(20..400),
+            bytes_max: u64::MAX,
+            age_max_ms: random.u64(50..2_000),
+            rules: vec![
+                rule("a/{n}", Some(random.u64(1..9)), None),
+                rule("b/{n}", None, Some(random.u64(1..300))),
+                rule("c/{n}", Some(random.u64(1..30)), Some(random.u64(1..300))),
+            ],
+        };
+        let keys = KeyWindow { age_max_ms: 300, runs_max: 1_000 };
+        let disk_options = DiskLogOptions {
+            retention: retention.clone(),
+            keys,
+            durability: Durability::Os,
+            segment_bytes: Some(random.u32(600..6_000)),
+        };
+        let memory_options = crate::MemoryLogOptions { retention, keys };
+        let memory = crate::MemoryLog::new(Epoch::from_random(1), memory_options);
+        let mut disk = open(directory.path(), disk_options.clone());
+        let mut now = 10_000;
+        for round in 0..150 {
+            now += random.u64(0..40);
+            memory.trim(now);
+            disk.trim(now);
+            for _ in 0..random.usize(0..12) {
+                let records = random_publish(&mut random);
+                let one = memory.append(vec![records.clone()], now).unwrap();
+                let other = disk.append(vec![records], now).unwrap();
+                assert_eq!(one.outcomes, other.outcomes, "seed {seed}, round {round}");
+            }
+            memory.trim(now);
+            disk.trim(now);
+            if random.u32(..10) == 0 {
+                drop(disk);
+                disk = open(directory.path(), disk_options.clone());
+                disk.trim(now);
+            }
+            // A segment that was written anew does not know where what was too old ended.
+            let (one, other) = (memory.bounds(), disk.bounds());
+            assert_eq!(one.next, other.next, "seed {seed}, round {round}");
+            assert!(one.oldest <= other.oldest, "seed {seed}, round {round}");
+            for wanted in ["*", "a/1", "b/2", "c/1", "c/2", "d/1"] {
+                let wanted = interest(wanted);
+                let oldest = other.oldest;
+                assert_eq!(
+                    offsets(&memory, &wanted),
+                    offsets(&disk, &wanted),
+                    "{wanted:?}, seed {seed}, round {round}"
+                );
+                for from in [oldest, oldest + 5, memory.bounds().next] {
+                    let (one, other) = (memory.dropped(&wanted, from), disk.dropped(&wanted, from));
+                    assert!(one <= other, "{wanted:?} from {from}, seed {seed}, round {round}");
+                }
+            }
+            let topic = Topic::parse("d/1").unwrap();
+            assert_eq!(memory.finished(&topic), disk.finished(&topic));
+        }
+        drop(disk);
+        assert_eq!(check(directory.path()).unwrap().damages, [], "seed {seed}");
+    }
+}
+
+fn random_publish(random: &mut fastrand::Rng) -> Vec<Record> {
+    (0..random.usize(1..4))
+        .map(|_| {
+            let mut topic = || {
+                let name = ["a", "b", "c", "d"][random.usize(..4)];
+                Topic::parse(&format!("{name}/{}", random.u32(..3))).unwrap()
+            };
+            let mut topics = vec![topic()];
+            if topic().as_str() == "a/0" {
+                topics.push(topic());
+                topics.dedup();
+            }
+            let data = "x".repeat(random.usize(..60));
+            let key = crate::Key::parse(&format!("k:{}", random.u32(..500))).unwrap();
+            let is_final = random.u32(..100) == 0 && topics[0].as_str().starts_with('d');
+            Record { key: random.bool().then_some(key), is_final, ..Record::new(topics, data) }
+        })
+        .collect()
+}
+
+fn interest(selector: &str) -> Interest {
+    let selector = tidings_core::Selector::parse(selector).unwrap();
+    Interest::new(vec![selector], Vec::new(), tidings_core::Rights::everything())
+}
+
+fn offsets(log: &dyn EventLog, wanted: &Interest) -> Vec<u64> {
+    let Bounds { oldest, next } = log.bounds();
+    let limit = ReadLimit {
+        events_max: 1_000,
+        bytes_max: usize::MAX,
+        candidates_max: 1_000_000,
+        comparisons_max: 1_000_000,
+    };
+    let step = log.read(oldest, next, wanted, limit).unwrap();
+    assert_eq!(step.next, next);
+    let sought = log.seek(next, u32::MAX, wanted, limit).unwrap();
+    assert_eq!(sought.found as usize, step.entries.len());
+    step.entries.iter().map(|entry| entry.offset).collect()
+}
+
 fn small_segments() -> DiskLogOptions {
     DiskLogOptions { segment_bytes: Some(4_096), ..DiskLogOptions::default() }
 }

@@ -107,7 +107,7 @@ impl DiskLog {
             let held = self.state().ledger.still_held(segment.footer.keys(file)?, now);
             self.carry_keys(&held, now)?;
             let topics = if self.has_rules() { segment.footer.topics(file)? } else { Vec::new() };
-            let gone = self.count_gone(&segment, &topics)?;
+            let gone = self.count_kept(&segment, &topics)?;
             {
                 let mut state = self.state_mut();
                 let state = &mut *state;
@@ -136,28 +136,23 @@ impl DiskLog {
         (oldest.next() <= state.oldest || is_too_much).then(|| Arc::clone(oldest))
     }
 
-    /// How many events of each topic that a rule counts leave with a segment.
-    fn count_gone(
+    /// How many events of each topic stand in a segment that are counted as kept.
+    fn count_kept(
         &self,
         segment: &Sealed,
         topics: &[(Topic, u64)],
     ) -> Result<Vec<(Topic, u64)>, TrimError> {
-        let mut gone = Vec::new();
-        for (topic, events) in topics {
-            let dropped = self.state().ruled.surplus_of(topic);
-            let events = match dropped.checked_sub(segment.base()) {
-                None => *events,
-                Some(delta) => self.count_above(segment, topic, delta)?,
-            };
-            gone.push((topic.clone(), events));
+        let mut kept = Vec::new();
+        for (topic, _) in topics {
+            let first = self.state().ruled.surplus_of(topic) + 1;
+            kept.push((topic.clone(), self.count_from(segment, topic, first)?));
         }
-        Ok(gone)
+        Ok(kept)
     }
 
-    fn count_above(&self, segment: &Sealed, topic: &Topic, delta: u64) -> Result<u64, Fault> {
-        let hash = self.identity.seed.topic_hash(topic);
-        let delta = u32::try_from(delta).unwrap_or(u32::MAX);
-        segment.footer.count_above(&*segment.file, hash, delta)
+    /// How many events of a topic stand in a segment from an offset on.
+    fn count_from(&self, segment: &Sealed, topic: &Topic, first: u64) -> Result<u64, Fault> {
+        segment.count_from(self.identity.seed.topic_hash(topic), first)
     }
 
     /// Writes one segment anew of which at least half is dropped.
@@ -172,9 +167,7 @@ impl DiskLog {
         for (topic, events) in &topics {
             all += events;
             let kept_from = self.state().ruled.kept_from(topic);
-            if let Some(delta) = kept_from.checked_sub(segment.base() + 1) {
-                dropped += events - self.count_above(&segment, topic, delta)?.min(*events);
-            }
+            dropped += events - self.count_from(&segment, topic, kept_from)?;
         }
         if dropped * 2 < all || dropped == 0 {
             return Ok(());
@@ -186,10 +179,17 @@ impl DiskLog {
             after = rewritten.file_bytes,
             "a segment was written anew without what rules dropped"
         );
+        let before = self.count_kept(&segment, &topics)?;
+        let after = self.count_kept(&rewritten, &topics)?;
         let mut state = self.state_mut();
+        let state = &mut *state;
         let place = state.sealed.iter().position(|held| held.base() == segment.base());
         if let Some(place) = place {
             state.sealed[place] = rewritten;
+        }
+        // What was too old was counted until now.
+        for ((topic, before), (_, after)) in before.into_iter().zip(after) {
+            state.ruled.forget(&topic, before - after, state.oldest);
         }
         Ok(())
     }

@@ -21,7 +21,9 @@ pub(crate) struct Kept {
 impl Kept {
     /// All of them, oldest version first.
     pub(crate) fn all() -> Vec<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/log");
+        // The fuzz targets, which are another package, use this file too.
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let root = above.map(|it| it.join("conformance/log")).find(|it| it.is_dir()).unwrap();
         let folders = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
         let mut folders: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
         folders.sort();
@@ -68,12 +70,17 @@ impl Kept {
     }
 
     fn copy(&self) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, bytes) in self.files() {
-            fs::write(directory.path().join(name), bytes).unwrap();
-        }
-        directory
+        write_files(&self.files())
     }
+}
+
+/// Writes files into a directory of their own.
+pub(crate) fn write_files(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    directory
 }
 
 pub(crate) fn interest(texts: &[&str]) -> Interest {
