@@ -38,6 +38,7 @@ impl From<Fault> for TrimError {
 
 impl DiskLog {
     pub(super) fn trim_all(&self, now: UnixMillis) {
+        self.mend();
         let outcome = self.enforce_bounds(now).and_then(|()| self.enforce_rules(now));
         let outcome = outcome.and_then(|()| self.remove_segments(now));
         let outcome = outcome.and_then(|()| self.rewrite_one());

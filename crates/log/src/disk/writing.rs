@@ -290,6 +290,26 @@ impl DiskLog {
         self.noted(&mut writer, outcome)
     }
 
+    /// Tries whether what kept the log from being written is gone, without waiting for a publisher to
+    /// try.
+    pub(super) fn mend(&self) {
+        let mut writer = self.writer();
+        if self.state().failure.is_none() || writer.condition == Condition::Closed {
+            return;
+        }
+        let outcome = self.ready(&mut writer).and_then(|()| {
+            if writer.must_roll {
+                self.roll_segment(&mut writer)?;
+            }
+            match writer.batch {
+                Some(_) => Ok(()),
+                None => self.begin_segment(&mut writer),
+            }
+        });
+        // What is still wrong is noted for those who ask.
+        let _ = self.noted(&mut writer, outcome);
+    }
+
     /// Gives the open segment its file.
     fn begin_segment(&self, writer: &mut Writer) -> Result<(), WriteError> {
         let base = self.state().open.header.base;
