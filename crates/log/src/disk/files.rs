@@ -69,9 +69,13 @@ impl Directory {
     ///
     /// As [`open`](Self::open).
     pub(crate) fn lock(path: &Path) -> io::Result<Self> {
-        let options =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
-        let lock = options.open(path.join(LOCK_NAME))?;
+        let name = path.join(LOCK_NAME);
+        let mut options = fs::OpenOptions::new();
+        let lock = match options.read(true).write(true).create(true).truncate(false).open(&name) {
+            // What cannot be written can be read all the same.
+            Err(error) if is_read_only(&error) => fs::File::open(&name)?,
+            lock => lock?,
+        };
         lock.try_lock().map_err(io::Error::from)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -90,13 +94,9 @@ impl Files for Directory {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path.join(name);
-        let both = fs::OpenOptions::new().read(true).write(true).open(&path);
-        let file = match both {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => fs::File::open(&path)?,
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                fs::File::open(&path)?
-            }
-            both => both?,
+        let file = match fs::OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if is_read_only(&error) => fs::File::open(&path)?,
+            file => file?,
         };
         Ok(Arc::new(file))
     }
@@ -118,6 +118,10 @@ impl Files for Directory {
     fn sync(&self) -> io::Result<()> {
         sync_directory(&self.path)
     }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

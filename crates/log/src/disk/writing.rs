@@ -211,7 +211,7 @@ impl DiskLog {
         writer.buffer.clear();
         let lengths = encode(&checksum, batch, next, &mut writer.buffer);
         writer.condition = Condition::Unclean;
-        file.write_at(&writer.buffer, end).map_err(|error| refused("write", &error))?;
+        file.write_at(&writer.buffer, end).map_err(|error| refused("write to its file", &error))?;
         if self.options.durability == Durability::Fsync {
             file.sync().map_err(|error| {
                 // What is not known to be there must not be found later.
@@ -219,7 +219,7 @@ impl DiskLog {
                 fatal(&error)
             })?;
         }
-        if !file.has_name().map_err(|error| refused("look at", &error))? {
+        if !file.has_name().map_err(|error| refused("look at its file", &error))? {
             return Err(WriteError::Refused("its file was removed; restart the hub".to_owned()));
         }
         writer.condition = Condition::Ready;
@@ -258,12 +258,13 @@ impl DiskLog {
                     let open = &self.state().open;
                     (Arc::clone(&open.file), open.end)
                 };
-                if !file.has_name().map_err(|error| refused("look at", &error))? {
+                if !file.has_name().map_err(|error| refused("look at its file", &error))? {
                     let reason = "its file was removed; restart the hub".to_owned();
                     return Err(WriteError::Refused(reason));
                 }
-                file.set_len(end).map_err(|error| refused("cut", &error))?;
-                file.reserve(writer.capacity).map_err(|error| refused("reserve", &error))?;
+                file.set_len(end).map_err(|error| refused("cut its file", &error))?;
+                file.reserve(writer.capacity)
+                    .map_err(|error| refused("reserve room for its file", &error))?;
                 writer.condition = Condition::Ready;
                 Ok(())
             }
@@ -317,7 +318,7 @@ impl DiskLog {
         let spare = writer.spare.as_mut().and_then(|spare| spare.take(&name));
         let is_unsynced = self.options.durability == Durability::Os;
         let open = create_segment(&*self.files, spare, base, is_unsynced, writer.capacity)
-            .map_err(|error| refused("begin another segment of", &error))?;
+            .map_err(|error| refused("begin another segment", &error))?;
         self.state_mut().open = open;
         writer.batch = Some(0);
         Ok(())
@@ -333,7 +334,7 @@ impl DiskLog {
         let (name, header) = (open.name.clone(), open.header);
         drop(state);
         write_footer(&*file, end, &footer)?;
-        read_sealed(file, name, header).map_err(|error| refused("read", &error))
+        read_sealed(file, name, header).map_err(|error| refused("read its file", &error))
     }
 
     /// Notes what became of an attempt to write, for those who ask.
@@ -436,9 +437,9 @@ fn footer_bytes(open: &Open, seed: HashSeed) -> Vec<u8> {
 }
 
 fn write_footer(file: &dyn File, end: u64, footer: &[u8]) -> Result<(), WriteError> {
-    file.write_at(footer, end).map_err(|error| refused("write the index of", &error))?;
+    file.write_at(footer, end).map_err(|error| refused("write the index of a segment", &error))?;
     let length = end + footer.len() as u64;
-    file.set_len(length).map_err(|error| refused("cut", &error))?;
+    file.set_len(length).map_err(|error| refused("cut its file", &error))?;
     file.sync().map_err(|error| fatal(&error))
 }
 
@@ -467,7 +468,7 @@ fn refused(what: &str, error: &io::Error) -> WriteError {
         io::ErrorKind::NotFound => "; is the directory still there?",
         _ => "",
     };
-    WriteError::Refused(format!("cannot {what} its file: {error}{advice}"))
+    WriteError::Refused(format!("cannot {what}: {error}{advice}"))
 }
 
 fn fatal(error: &io::Error) -> WriteError {
