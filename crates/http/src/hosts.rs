@@ -5,31 +5,28 @@
 //! they reach the hub by themselves and write into `Host` what they like.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{ACCEPT_LANGUAGE, HOST, ORIGIN, USER_AGENT};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
-use crate::problem::{Kind, Problem};
+/// The names that browsers may ask for besides IP addresses and `localhost`; `None` for any.
+#[derive(Debug)]
+pub(crate) struct Hosts(pub(crate) Option<Vec<String>>);
 
-/// A layer that lets requests of browsers through only for `names`, IP addresses and `localhost`.
-pub(crate) async fn refuse_unknown(
-    State(names): State<Arc<[String]>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let in_header = || request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
-    let host = request.uri().authority().map(Authority::as_str).or_else(in_header);
-    let is_known = host.is_none_or(|host| is_known(host, &names));
-    if is_known || !is_from_browser(request.headers()) {
-        return next.run(request).await;
+impl Hosts {
+    /// Whether a request comes from a browser that looks for another host.
+    pub(crate) fn refuse(&self, request: &Request) -> bool {
+        let Some(names) = &self.0 else { return false };
+        if !is_from_browser(request.headers()) {
+            return false;
+        }
+        let in_header =
+            || request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+        let host = request.uri().authority().map(Authority::as_str).or_else(in_header);
+        !host.is_none_or(|host| is_known(host, names))
     }
-    let detail = "Reach the hub by an IP address or localhost, or add the name to hosts.";
-    Problem::new(Kind::UnknownHost, detail).closing().into_response()
 }
 
 /// Every browser sends one of these, and no page can make it leave all of them out.

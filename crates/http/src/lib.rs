@@ -24,6 +24,7 @@ mod cors;
 mod hosts;
 mod page;
 mod request_id;
+mod front;
 mod router;
 mod head_timeout;
 mod server;

@@ -102,7 +102,7 @@ impl Kind {
     }
 }
 
-/// An error on its way to the client. The request id is added by the outermost layer.
+/// An error on its way to the client. The request id is added by the front.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     kind: Kind,
@@ -210,7 +210,7 @@ struct Json<'a> {
 }
 
 impl IntoResponse for Problem {
-    /// Leaves the body to the layer that knows the request id.
+    /// Leaves the body to the front, which knows the request id.
     fn into_response(self) -> Response {
         let mut response = self.kind.describe().2.into_response();
         let headers = response.headers_mut();

@@ -26,7 +26,11 @@ use crate::problem::{Kind, Problem, broken_body, slow_body};
 use crate::record_input::{Events, event_from_form, from_json};
 
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
-    match answer(&app, request).await {
+    respond(&app, request).await
+}
+
+pub(crate) async fn respond(app: &App, request: Request) -> Response {
+    match answer(app, request).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
@@ -63,7 +67,8 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
         "application/x-ndjson" => {
             let published = async {
                 let keys = key.map(RequestKey::numbered).transpose()?;
-                ndjson::publish(app, request, keys).await
+                // In a box of its own: it is far larger than what a single event needs.
+                Box::pin(ndjson::publish(app, request, keys)).await
             };
             Ok(ids(published.await.map_err(Problem::closing)?))
         }
@@ -134,14 +139,21 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
 /// Reads a body to its end; `share` is what it may hold until it is published.
 async fn whole(body: Body, body_bytes_max: usize, share: &mut Share) -> Result<Bytes, Problem> {
     let mut body = Limited::new(body, body_bytes_max);
-    let mut whole = BytesMut::new();
+    // Most bodies arrive in one piece and are not copied.
+    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
     loop {
         match timeout(BODY_PAUSE_MAX, body.frame()).await {
+            Ok(None) if whole.is_empty() => return Ok(first),
             Ok(None) => return Ok(whole.freeze()),
             Ok(Some(Ok(frame))) => {
                 let data = frame.into_data().unwrap_or_default();
-                share.resize(whole.len() + data.len())?;
-                whole.extend_from_slice(&data);
+                share.resize(first.len() + whole.len() + data.len())?;
+                if first.is_empty() && whole.is_empty() {
+                    first = data;
+                } else {
+                    whole.extend_from_slice(&std::mem::take(&mut first));
+                    whole.extend_from_slice(&data);
+                }
             }
             Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
                 return Err(body_too_large(body_bytes_max));

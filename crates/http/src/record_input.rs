@@ -1,7 +1,9 @@
 //! Events as publishers write them: checked here once, so that what leaves is a [`Record`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -57,7 +59,7 @@ pub(crate) fn event_from_json(json: &[u8], limits: RecordLimits) -> Result<Recor
     let Fields(fields) = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
     let mut draft = Draft::default();
     for (name, value) in fields {
-        match name.as_str() {
+        match &*name {
             "topic" => draft.set_topics(&topics_from_json(value, limits)?, limits)?,
             "event" => draft.set_event_type(&string(value, "event", "a string")?)?,
             "data" => draft.set_data(data_from_json(value)?, limits)?,
@@ -96,7 +98,7 @@ pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Recor
         }
     }
     if !topics.is_empty() {
-        draft.set_topics(&topics, limits)?;
+        draft.set_topics(&Texts::Several(topics), limits)?;
     }
     draft.finish()
 }
@@ -104,7 +106,7 @@ pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Recor
 /// An event of which some fields have been read.
 #[derive(Default)]
 struct Draft {
-    topics: Option<std::sync::Arc<[Topic]>>,
+    topics: Option<Arc<[Topic]>>,
     event_type: Option<EventType>,
     data: Option<String>,
     retry_ms: Option<u64>,
@@ -114,24 +116,30 @@ struct Draft {
 }
 
 impl Draft {
-    fn set_topics(&mut self, texts: &[String], limits: RecordLimits) -> Result<(), Problem> {
-        if texts.is_empty() {
-            return Err(missing_topic());
-        }
-        if texts.len() > limits.topics_max {
-            let most = format!("at most {} topics", limits.topics_max);
-            return Err(invalid("topic", &most));
-        }
-        let mut topics: Vec<Topic> = Vec::with_capacity(texts.len());
-        for text in texts {
-            let topic = Topic::parse(text).map_err(|error| {
-                Problem::new(Kind::InvalidTopic, sentence(&error)).field("topic")
-            })?;
-            if !topics.contains(&topic) {
-                topics.push(topic);
+    fn set_topics(&mut self, texts: &Texts<'_>, limits: RecordLimits) -> Result<(), Problem> {
+        let parse = |text: &str| {
+            Topic::parse(text)
+                .map_err(|error| Problem::new(Kind::InvalidTopic, sentence(&error)).field("topic"))
+        };
+        let topics = match texts {
+            Texts::One(text) => [parse(text)?].into(),
+            Texts::Several(texts) if texts.is_empty() => return Err(missing_topic()),
+            Texts::Several(texts) if texts.len() > limits.topics_max => {
+                let most = format!("at most {} topics", limits.topics_max);
+                return Err(invalid("topic", &most));
             }
-        }
-        once(&mut self.topics, topics.into(), "topic")
+            Texts::Several(texts) => {
+                let mut topics: Vec<Topic> = Vec::with_capacity(texts.len());
+                for text in texts {
+                    let topic = parse(text)?;
+                    if !topics.contains(&topic) {
+                        topics.push(topic);
+                    }
+                }
+                topics.into()
+            }
+        };
+        once(&mut self.topics, topics, "topic")
     }
 
     fn set_event_type(&mut self, text: &str) -> Result<(), Problem> {
@@ -202,44 +210,65 @@ fn switch(value: &str, field: &str) -> Result<bool, Problem> {
     }
 }
 
-fn topics_from_json(value: &RawValue, limits: RecordLimits) -> Result<Vec<String>, Problem> {
+/// What stands for one topic or several.
+enum Texts<'a> {
+    One(Cow<'a, str>),
+    Several(Vec<String>),
+}
+
+fn topics_from_json(value: &RawValue, limits: RecordLimits) -> Result<Texts<'_>, Problem> {
     const EXPECTED: &str = "a string or an array of strings";
     if value.get().starts_with('[') {
         let topics = at_most(limits.topics_max, value.get().as_bytes());
-        topics.map_err(|_| invalid("topic", EXPECTED))
+        topics.map(Texts::Several).map_err(|_| invalid("topic", EXPECTED))
     } else {
-        Ok(vec![string(value, "topic", EXPECTED)?])
+        Ok(Texts::One(string(value, "topic", EXPECTED)?))
     }
 }
 
 /// A string as it is, `null` as the empty string, any other value as compact JSON.
 fn data_from_json(value: &RawValue) -> Result<String, Problem> {
     match value.get().as_bytes()[0] {
-        b'"' => string(value, "data", "JSON whose strings are whole Unicode"),
+        b'"' => Ok(string(value, "data", "JSON whose strings are whole Unicode")?.into_owned()),
         b'n' => Ok(String::new()),
         _ => Ok(compact(value.get())),
     }
 }
 
-fn string(value: &RawValue, field: &str, expected: &str) -> Result<String, Problem> {
-    serde_json::from_str(value.get()).map_err(|_| invalid(field, expected))
+fn string<'a>(value: &'a RawValue, field: &str, expected: &str) -> Result<Cow<'a, str>, Problem> {
+    let quoted = value.get();
+    let plain = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match plain.filter(|plain| memchr::memchr(b'\\', plain.as_bytes()).is_none()) {
+        // What a string of valid JSON holds is what it means, unless it is escaped.
+        Some(plain) => Ok(Cow::Borrowed(plain)),
+        None => match serde_json::from_str(quoted) {
+            Ok(text) => Ok(Cow::Owned(text)),
+            Err(_) => Err(invalid(field, expected)),
+        },
+    }
 }
 
 /// Leaves out the white space between the tokens of valid JSON and changes nothing else: numbers,
 /// escapes, the order of members and repeated ones stay as they were.
 fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for character in json.chars() {
-        if in_string || !matches!(character, ' ' | '\t' | '\n' | '\r') {
-            out.push(character);
+    let mut rest = json;
+    // By turns what stands between strings, and strings with both their quotation marks.
+    while let Some(begin) = memchr::memchr(b'"', rest.as_bytes()) {
+        out.extend(rest[..begin].split_ascii_whitespace());
+        let string = &rest[begin..];
+        let mut end = 1;
+        while let Some(found) = memchr::memchr2(b'"', b'\\', &string.as_bytes()[end..]) {
+            end += found + 1;
+            match string.as_bytes()[end - 1] {
+                b'"' => break,
+                _ => end += 1,
+            }
         }
-        match character {
-            '"' if !escaped => in_string = !in_string,
-            _ => {}
-        }
-        escaped = in_string && character == '\\' && !escaped;
+        out.push_str(&string[..end]);
+        rest = &string[end..];
     }
+    out.extend(rest.split_ascii_whitespace());
     out
 }
 
@@ -304,7 +333,7 @@ fn at_most<'de, T: Deserialize<'de>>(max: usize, json: &'de [u8]) -> serde_json:
 
 /// The members of a JSON object, in order, repeated ones included; of many, as many as cannot all
 /// be right.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -318,11 +347,11 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
+                let mut fields = Vec::with_capacity(FIELDS_MAX);
                 while fields.len() <= FIELDS_MAX
-                    && let Some(field) = map.next_entry()?
+                    && let Some((Name(name), value)) = map.next_entry()?
                 {
-                    fields.push(field);
+                    fields.push((name, value));
                 }
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(Fields(fields))
@@ -332,6 +361,10 @@ impl<'de> Deserialize<'de> for Fields<'de> {
         deserializer.deserialize_map(Members)
     }
 }
+
+/// The name of a member, borrowed unless it is escaped.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// How many fields an event may have: one more is unknown or given twice.
 const FIELDS_MAX: usize = 7;

@@ -1,44 +1,51 @@
 //! Which path does what.
 
-use std::sync::Arc;
-
+use axum::Router;
+use axum::extract::Request;
+use axum::http::Method;
 use axum::routing::{MethodRouter, get};
-use axum::{Router, middleware};
 use tidings::Hub;
 
 use crate::app::App;
-use crate::{
-    HttpOptions, cors, health, hosts, metrics, page, publish, request_id, stats, subscribe,
-};
+use crate::front::Front;
+use crate::hosts::Hosts;
+use crate::{HttpOptions, cors, health, metrics, page, publish, stats, subscribe};
 
 /// The routes of a hub, to be served by [`serve`](crate::serve) or mounted in an axum application.
 ///
 /// Mounted elsewhere, a client that reads nothing is let go of, but its connection lasts until the
 /// server that owns it notices.
 pub fn router(hub: Hub, options: HttpOptions) -> Router {
+    Router::new().fallback_service(front(hub, options))
+}
+
+/// The routes with what stands before them.
+pub(crate) fn front(hub: Hub, options: HttpOptions) -> Front {
     let cors = cors::layer(&options.cors_origins);
-    let hosts: Option<Arc<[String]>> = options.hosts.clone().map(Arc::from);
+    let hosts = Hosts(options.hosts.clone());
     let app = App::new(hub, options);
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods);
     }
-    let router =
-        router.fallback(page::not_found).method_not_allowed_fallback(page::method_not_allowed);
-    let router = match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    };
-    let router = match hosts {
-        Some(hosts) => router.layer(middleware::from_fn_with_state(hosts, hosts::refuse_unknown)),
-        None => router,
-    };
-    router.layer(middleware::from_fn(request_id::name_request)).with_state(app)
+    let router = router
+        .fallback(page::not_found)
+        .method_not_allowed_fallback(page::method_not_allowed)
+        .with_state(app.clone());
+    match cors {
+        Some(cors) => Front::new(app, hosts, router.layer(cors), true),
+        None => Front::new(app, hosts, router, false),
+    }
+}
+
+/// Whether a request is what `routes` has [`publish`](publish::publish) for.
+pub(crate) fn is_publish(request: &Request) -> bool {
+    request.method() == Method::POST && request.uri().path() == EVENTS
 }
 
 fn routes() -> [(&'static str, MethodRouter<App>); 8] {
     [
-        ("/events", get(subscribe::subscribe).post(publish::publish)),
+        (EVENTS, get(subscribe::subscribe).post(publish::publish)),
         ("/stats", get(stats::stats)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),
@@ -48,6 +55,8 @@ fn routes() -> [(&'static str, MethodRouter<App>); 8] {
         ("/ui/{file}", get(page::asset)),
     ]
 }
+
+const EVENTS: &str = "/events";
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,15 @@
 //! Runs the routes on a listener until it is told to stop.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Method;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,11 +19,12 @@ use tidings::Hub;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tower::ServiceExt;
 
+use crate::HttpOptions;
+use crate::front::Front;
 use crate::head_timeout::HeadTimer;
+use crate::router::front;
 use crate::subscribe::Breaker;
-use crate::{HttpOptions, router};
 
 /// Serves a hub over HTTP/1.1 until `shutdown` completes, then drains: no new connections, ready
 /// turns `503`, streams are told to come back and end spread over `drain`. Returns when all
@@ -40,7 +42,7 @@ pub async fn serve(
     let drain = options.drain;
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let server = Server {
-        router: router(hub.clone(), options),
+        front: front(hub.clone(), options),
         write_timeout: hub.options().write_timeout,
         closing: watch::Sender::new(false),
         open,
@@ -69,7 +71,7 @@ pub async fn serve(
 }
 
 struct Server {
-    router: Router,
+    front: Front,
     write_timeout: Duration,
     /// Turns true when connections are to end after the request they are at.
     closing: watch::Sender<bool>,
@@ -79,13 +81,16 @@ struct Server {
 impl Server {
     fn serve_connection(&self, stream: TcpStream) -> JoinHandle<()> {
         prepare(&stream, self.write_timeout);
-        let router = self.router.clone();
+        let front = self.front.clone();
         let breaker = Breaker(Arc::new(Notify::new()));
         let broken = Arc::clone(&breaker.0);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let mut request: Request = request.map(Body::new);
-            request.extensions_mut().insert(breaker.clone());
-            router.clone().oneshot(request)
+            if request.method() == Method::GET {
+                request.extensions_mut().insert(breaker.clone());
+            }
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(front.answer(request).await) }
         });
         let mut closing = self.closing.subscribe();
         let open = self.open.clone();

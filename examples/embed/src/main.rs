@@ -51,7 +51,10 @@ async fn ship(State(hub): State<Hub>, Path(id): Path<String>) -> Result<String, 
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
     use tidings::{Delivered, Interest, Rights, Selector};
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -68,5 +71,28 @@ mod tests {
         let Some(Delivered::Event(event)) = subscription.next().await else { panic!("no event") };
         assert_eq!(event.topics[0].as_str(), "orders/42");
         assert_eq!(event.data, r#"{"status":"shipped"}"#);
+    }
+
+    #[tokio::test]
+    async fn the_hub_is_mounted_beside_the_routes_of_the_application() {
+        let log = MemoryLog::new(tidings::random_epoch().unwrap(), Default::default());
+        let hub = Hub::start(HubOptions::default(), Arc::new(log)).unwrap();
+        let application = application(hub);
+        let post = |path: &str, body| {
+            let form = "application/x-www-form-urlencoded";
+            Request::post(path).header("content-type", form).body(Body::from(body)).unwrap()
+        };
+        for (request, expected) in [
+            (post("/orders/42/ship", ""), StatusCode::OK),
+            (post("/hub/events", "topic=a"), StatusCode::OK),
+            (post("/events", "topic=a"), StatusCode::NOT_FOUND),
+            (Request::get("/hub/health/ready").body(Body::empty()).unwrap(), StatusCode::OK),
+            (Request::get("/hub/ui/app.js").body(Body::empty()).unwrap(), StatusCode::OK),
+            (Request::get("/hub/nothing").body(Body::empty()).unwrap(), StatusCode::NOT_FOUND),
+        ] {
+            let path = request.uri().path().to_owned();
+            let response = application.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), expected, "{path}");
+        }
     }
 }
