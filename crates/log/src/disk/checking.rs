@@ -118,23 +118,24 @@ pub(super) fn check_files(files: &dyn Files) -> Result<CheckReport, OpenError> {
     }
     let seed = identity.map(|identity| identity.seed);
     let mut segments: Vec<CheckedSegment> = Vec::new();
-    let mut before: Option<Sealed> = None;
+    // Where the segment before ends, if that is known.
+    let mut next = None;
     for (place, &base) in bases.iter().enumerate() {
         let is_last = place + 1 == bases.len();
-        let checked = match look(find_segment(files, base, is_last), &mut damages)? {
+        let found = look(find_segment(files, base, is_last), &mut damages)?;
+        let is_there = matches!(found, Some(Found::Sealed(_) | Found::Unsealed(_)));
+        if let Some(next) = next.take().filter(|&next| is_there && next != base) {
+            damages.extend(damage_of(hole(next, base))?);
+        }
+        let checked = match found {
             Some(Found::Empty) => continue,
             Some(Found::Sealed(sealed)) => {
                 damages.extend(check_sealed(&sealed, seed)?);
-                if let Some(before) = before.as_ref().filter(|it| it.next() != sealed.base()) {
-                    damages.extend(damage_of(hole(before.next(), sealed.base()))?);
-                }
-                let checked = checked_segment(&sealed.name, &sealed.footer, sealed.file_bytes);
-                before = Some(sealed);
-                checked
+                next = Some(sealed.next());
+                checked_segment(&sealed.name, &sealed.footer, sealed.file_bytes)
             }
             Some(Found::Unsealed(unsealed)) => check_unsealed(unsealed, seed, &mut damages)?,
             None => {
-                before = None;
                 let name = segment_name(base);
                 let bytes = files.open(&name)?.len()?;
                 let state = SegmentState::Damaged;
