@@ -1,15 +1,29 @@
 """The examples in the documents do what they say, from the first to the last on one hub."""
 
+import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
 from conftest import REPOSITORY
+from hub import BINARY
 from nginx import location
 
-PAGES = ["reference/http-api.md", "operate/nginx.md"]
+PAGES = [
+    "reference/http-api.md",
+    "operate/nginx.md",
+    "start/exactly-once.md",
+    "start/topics-that-end.md",
+]
+
+
+def environment(hub) -> dict[str, str]:
+    """Lets commands find the built binary as `tidings`, and it the hub."""
+    path = f"{BINARY.parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "TIDINGS_URL": hub.url}
 
 
 def examples(text: str) -> list[tuple[str, list[str]]]:
@@ -62,7 +76,7 @@ class Running:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_work(start_hub, start_nginx, page):
+def test_examples_work(start_hub, start_nginx, tmp_path, page):
     hub = start_hub()
     proxy = start_nginx(hub, location("proxy_http_version 1.1"))
     text = (REPOSITORY / "docs" / page).read_text()
@@ -77,7 +91,12 @@ def test_examples_work(start_hub, start_nginx, page):
                 streams[-1].check_first_line()
                 continue
             printed = subprocess.run(
-                ["bash", "-c", command], capture_output=True, text=True, timeout=20
+                ["bash", "-c", command],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                cwd=tmp_path,
+                env=environment(hub),
             )
             lines = printed.stdout.splitlines()
             assert len(lines) == len(expected), f"{command}\nprinted {printed.stdout}"
@@ -85,3 +104,18 @@ def test_examples_work(start_hub, start_nginx, page):
                 check_line(command, line, wanted)
         for stream in streams:
             stream.check_rest()
+
+
+def test_recipe_in_python_publishes_once_and_waits_for_a_hub(start_hub, tmp_path):
+    page = (REPOSITORY / "docs/start/exactly-once.md").read_text()
+    recipe, call = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    data = tmp_path / "data"
+    hub = start_hub(data=data)
+    names: dict = {}
+    exec(recipe.replace("http://127.0.0.1:8080", hub.url), names)
+    first = eval(call, names)
+    hub.kill()
+    with ThreadPoolExecutor() as threads:
+        again = threads.submit(eval, call, names)
+        start_hub(data=data, port=hub.port)
+        assert again.result(timeout=60) == first
