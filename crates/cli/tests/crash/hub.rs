@@ -61,9 +61,11 @@ impl Hub {
         assert_eq!(status.signal(), Some(9), "it ended by itself: {}", told(&self.data));
     }
 
-    /// How many files its log has.
-    pub(crate) fn files(&self) -> usize {
-        fs::read_dir(self.data.join("log")).unwrap().count()
+    /// How many segments its log has.
+    pub(crate) fn segment_count(&self) -> usize {
+        let files = fs::read_dir(self.data.join("log")).unwrap();
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|it| it == "log");
+        files.map(|entry| entry.unwrap().path()).filter(is_segment).count()
     }
 
     /// Ends it in good order.

@@ -103,7 +103,7 @@ impl Publisher {
         if self.random.u32(0..4) == 0 {
             topics.push("some".to_owned());
         }
-        let padding = "x".repeat(self.random.usize(0..2_000) / self.random.usize(1..20));
+        let padding = "x".repeat(self.random.usize(0..4_000) / self.random.usize(1..20));
         Event { topics, data: self.data(place, &padding), is_final: false }
     }
 
