@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Response};
 use tower::{Service, ServiceExt};
 use tracing::Level;
@@ -47,6 +48,8 @@ impl Front {
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             let instance = id.to_str().unwrap_or_default();
             tracing::debug!(?asked, instance, ?problem, "refused");
+            // The routes have told the length of the body that was there.
+            response.headers_mut().remove(CONTENT_LENGTH);
             *response.body_mut() = problem.to_json(instance).into();
         }
         request_id::finish(response.headers_mut(), id);

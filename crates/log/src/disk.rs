@@ -37,6 +37,7 @@ use self::index::OpenIndex;
 use self::segment::{Header, Sealed};
 use self::stored::TopicMemory;
 use self::writing::Writer;
+use crate::keys::KeyRun;
 use crate::ledger::Ledger;
 use crate::retention::RuledTopics;
 use crate::{
@@ -130,6 +131,8 @@ struct State {
     looked_at: usize,
     /// Why the log cannot be written.
     failure: Option<String>,
+    /// Keys whose records have left, and that could not be written anew yet.
+    owed_keys: Vec<KeyRun>,
     /// Why it could not be trimmed the last time.
     trim_failure: Option<String>,
 }

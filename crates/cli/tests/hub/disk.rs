@@ -183,7 +183,7 @@ fn whoever_repairs_at_a_terminal_is_asked() {
     three_events(folder.path());
     damage(&segments(folder.path())[0], "two", 0);
     for (answer, status, stdout, stderr) in
-        [("no\n", 1, "", "nothing was changed"), ("y\n", 0, "lost: 1 of events 1 to 3\n", "[y/N]")]
+        [("no\n", 1, "", "nothing was changed"), ("y\n", 0, "lost: event 2\n", "[y/N]")]
     {
         let (terminal, mut user) = terminal();
         user.write_all(answer.as_bytes()).expect("a terminal");

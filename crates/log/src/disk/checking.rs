@@ -11,8 +11,8 @@ use super::files::{Directory, File, Files};
 use super::identity::{IDENTITY_NAME, Identity};
 use super::index::{Footer, Frame, OpenIndex};
 use super::opening::{
-    DRAFT_SUFFIX, Found, OpenError, Unsealed, add_stored, hole, missing_identity, open_segment,
-    segment_bases,
+    DRAFT_SUFFIX, Found, OpenError, Place, Unsealed, add_stored, hole, missing_identity,
+    open_segment, segment_bases,
 };
 use super::segment::{
     HEADER_BYTES, Header, Records, Sealed, random_bits, random_epoch, segment_name,
@@ -121,8 +121,8 @@ pub(super) fn check_files(files: &dyn Files) -> Result<CheckReport, OpenError> {
     // Where the segment before ends, if that is known.
     let mut next = None;
     for (place, &base) in bases.iter().enumerate() {
-        let is_last = place + 1 == bases.len();
-        let found = look(find_segment(files, base, is_last), &mut damages)?;
+        let place = Place { is_last: place + 1 == bases.len(), is_only: bases.len() == 1 };
+        let found = look(open_segment(&ReadOnly(files), base, place), &mut damages)?;
         let is_there = matches!(found, Some(Found::Sealed(_) | Found::Unsealed(_)));
         if let Some(next) = next.take().filter(|&next| is_there && next != base) {
             damages.extend(damage_of(hole(next, base))?);
@@ -152,11 +152,6 @@ pub(super) fn check_files(files: &dyn Files) -> Result<CheckReport, OpenError> {
     Ok(CheckReport { epoch: identity.map(|identity| identity.epoch), segments, damages })
 }
 
-/// As [`open_segment`], but leaves an empty file where it is.
-fn find_segment(files: &dyn Files, base: u64, is_last: bool) -> Result<Found, Fault> {
-    open_segment(&ReadOnly(files), base, is_last)
-}
-
 /// Passes reading on and leaves everything else.
 #[derive(Debug)]
 struct ReadOnly<'a>(&'a dyn Files);
@@ -179,6 +174,9 @@ impl Files for ReadOnly<'_> {
     }
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+    fn is_same(&self) -> io::Result<bool> {
+        self.0.is_same()
     }
 }
 
@@ -300,7 +298,7 @@ pub(super) fn repair_files(files: &dyn Files) -> Result<RepairReport, OpenError>
         let meets_next = next_base.is_none_or(|next| next == segment.next);
         if is_damaged || (!meets_next && segment.state == SegmentState::Sealed) {
             let end = next_base;
-            save_segment(files, segment, end, seed, &mut report)?;
+            save_segment(files, segment, end, seed, identity.is_none(), &mut report)?;
         }
         next_base = Some(segment.base);
     }
@@ -322,6 +320,7 @@ fn save_segment(
     segment: &CheckedSegment,
     next_base: Option<u64>,
     seed: HashSeed,
+    is_reborn: bool,
     report: &mut RepairReport,
 ) -> Result<(), OpenError> {
     let file = files.open(&segment.file)?;
@@ -354,10 +353,10 @@ fn save_segment(
             data_end,
         );
         let mut salvage = Salvage { records: &mut records, end: data_end };
-        for stored in salvage.all()? {
+        for stored in salvage.all(footer.is_some())? {
             let offset = stored.head.offset;
             let is_event = !stored.head.holds_keys();
-            let end = next_base.unwrap_or(u64::MAX) + u64::from(!is_event);
+            let end = next_base.map_or(u64::MAX, |next| next + u64::from(!is_event));
             let is_in_place = (expected..end).contains(&offset);
             if !is_in_place || (is_event && stored.entry(&mut memory).is_none()) {
                 continue;
@@ -396,7 +395,10 @@ fn save_segment(
     if let Some(footer) = &footer
         && let Ok(remembered) = footer.remembered(&*file)
     {
-        index.set_keys(remembered.keys);
+        // Without the identity they are hashed anew from the records.
+        if !is_reborn {
+            index.set_keys(remembered.keys);
+        }
         remembered.dropped.into_iter().for_each(|(topic, at)| index.add_dropped(topic, at));
     }
     let frame = Frame {
@@ -423,16 +425,16 @@ struct Salvage<'a> {
 }
 
 impl Salvage<'_> {
-    /// All valid records, but for those of a batch at the end that is not there to its end: nobody
-    /// was told that it was.
-    fn all(&mut self) -> Result<Vec<Stored>, OpenError> {
+    /// All valid records, but in a segment that was not closed for those of a batch at the end that is
+    /// not there to its end: nobody was told that it was.
+    fn all(&mut self, is_sealed: bool) -> Result<Vec<Stored>, OpenError> {
         let mut all = Vec::new();
         let mut position = HEADER_BYTES as u64;
         while let Some((stored, at)) = self.next_valid(position)? {
             position = at + stored.head.total_bytes();
             all.push(stored);
         }
-        let is_unfinished = |last: &mut Stored| !last.head.is_commit();
+        let is_unfinished = |last: &mut Stored| !is_sealed && !last.head.is_commit();
         while all.pop_if(is_unfinished).is_some() {}
         Ok(all)
     }

@@ -22,6 +22,8 @@ pub(crate) trait Files: Send + Sync + Debug {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync(&self) -> io::Result<()>;
+    /// Whether the directory is still the one that was opened, and not another of its name.
+    fn is_same(&self) -> io::Result<bool>;
 }
 
 /// A file.
@@ -44,7 +46,7 @@ pub(crate) trait File: Send + Sync + Debug {
 pub(crate) struct Directory {
     path: PathBuf,
     /// Holds the lock for as long as it is open.
-    _lock: fs::File,
+    lock: fs::File,
 }
 
 impl Directory {
@@ -60,7 +62,10 @@ impl Directory {
                 sync_directory(parent)?;
             }
         }
-        Self::lock(path)
+        let directory = Self::lock(path)?;
+        // Before anything is tried that needs it.
+        let probe = fs::OpenOptions::new().write(true).open(path.join(LOCK_NAME));
+        probe.map(|_| directory)
     }
 
     /// Opens a directory that exists, and locks it.
@@ -77,7 +82,7 @@ impl Directory {
             lock => lock?,
         };
         lock.try_lock().map_err(io::Error::from)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 }
 
@@ -117,6 +122,16 @@ impl Files for Directory {
 
     fn sync(&self) -> io::Result<()> {
         sync_directory(&self.path)
+    }
+
+    fn is_same(&self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        match fs::metadata(self.path.join(LOCK_NAME)) {
+            Ok(found) => Ok(identity(&found) == identity(&self.lock.metadata()?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(!self.path.exists()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -83,7 +83,8 @@ impl DiskLog {
         let mut sealed = Vec::with_capacity(bases.len());
         for (place, &base) in bases.iter().enumerate() {
             let is_last = place + 1 == bases.len();
-            match open_segment(&*files, base, is_last)? {
+            let place = Place { is_last, is_only: bases.len() == 1 };
+            match open_segment(&*files, base, place)? {
                 Found::Sealed(segment) => sealed.push(segment),
                 Found::Empty => {}
                 Found::Unsealed(unsealed) => {
@@ -162,6 +163,7 @@ impl DiskLog {
             ruled,
             looked_at: 0,
             failure: None,
+            owed_keys: Vec::new(),
             trim_failure: None,
         };
         let writer = Mutex::new(Writer::new(batch, capacity));
@@ -190,14 +192,22 @@ pub(super) enum Found {
     Empty,
 }
 
-/// Looks at a segment. Only the last one may be without its index.
-pub(super) fn open_segment(files: &dyn Files, base: u64, is_last: bool) -> Result<Found, Fault> {
+/// Where a segment stands among the others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) is_last: bool,
+    pub(super) is_only: bool,
+}
+
+/// Looks at a segment. Only the last one may be without its index, or begun and no more.
+pub(super) fn open_segment(files: &dyn Files, base: u64, place: Place) -> Result<Found, Fault> {
+    let Place { is_last, is_only } = place;
     let name = segment_name(base);
     let file = files.open(&name)?;
     let file_bytes = file.len()?;
     let header = match Header::read(&*file, &name) {
-        // A header is written and synced before anything else is.
-        Err(Fault::Damaged(_)) if is_last && is_unused(&*file)? => {
+        // A header is written and synced before anything else is, and before the others leave.
+        Err(Fault::Damaged(_)) if is_last && (!is_only || base == 1) && is_unused(&*file)? => {
             files.remove(&name)?;
             files.sync()?;
             return Ok(Found::Empty);

@@ -47,6 +47,18 @@ fn a_log_whose_directory_is_gone_is_read_and_not_written() {
 }
 
 #[test]
+fn a_log_whose_directory_was_made_anew_is_not_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("log");
+    let log = open(&directory, small_segments());
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::create_dir(&directory).unwrap();
+    let error = publish(&log, 1).unwrap_err();
+    assert!(error.to_string().contains("replaced"), "{error}");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[test]
 fn a_log_whose_directory_comes_back_is_written_again() {
     let parent = tempfile::tempdir().unwrap();
     let (directory, away) = (parent.path().join("log"), parent.path().join("away"));
@@ -222,8 +234,10 @@ fn offsets(log: &dyn EventLog, wanted: &Interest) -> Vec<u64> {
     step.entries.iter().map(|entry| entry.offset).collect()
 }
 
+/// Without a thread that makes files ready while a test removes them.
 fn small_segments() -> DiskLogOptions {
-    DiskLogOptions { segment_bytes: Some(4_096), ..DiskLogOptions::default() }
+    let durability = Durability::Os;
+    DiskLogOptions { segment_bytes: Some(4_096), durability, ..DiskLogOptions::default() }
 }
 
 fn publish(log: &DiskLog, events: usize) -> Result<(), AppendError> {

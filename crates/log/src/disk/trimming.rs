@@ -15,6 +15,7 @@ use super::index::{Footer, Frame, OpenIndex};
 use super::opening::{DRAFT_SUFFIX, add_stored};
 use super::segment::{HEADER_BYTES, Header, Sealed, random_bits};
 use super::stored::{Checksum, TopicMemory};
+use crate::keys::KeyRun;
 use crate::{ReadError, UnixMillis};
 
 /// Why something was not let go of; it is tried again with the next trim.
@@ -103,10 +104,11 @@ impl DiskLog {
         let mut is_removed = false;
         while let Some(segment) = self.removable() {
             let file = &*segment.file;
-            // The newest segment says how far ids have gone.
-            self.begin()?;
-            let held = self.state().ledger.still_held(segment.footer.keys(file)?, now);
-            self.carry_keys(&held, now)?;
+            if self.state().sealed.len() == 1 {
+                // The newest segment says how far ids have gone.
+                self.begin()?;
+            }
+            self.carry_on(segment.footer.keys(file)?, now);
             let topics = if self.has_rules() { segment.footer.topics(file)? } else { Vec::new() };
             let gone = self.count_kept(&segment, &topics)?;
             {
@@ -125,6 +127,17 @@ impl DiskLog {
             self.files.sync()?;
         }
         Ok(())
+    }
+
+    /// Makes keys durable anew that leave with their segment. Where that cannot be done, room comes
+    /// first: they are remembered all the same, and made durable once it can.
+    fn carry_on(&self, leaving: Vec<KeyRun>, now: UnixMillis) {
+        let mut owed = std::mem::take(&mut self.state_mut().owed_keys);
+        owed.extend(leaving);
+        let held = self.state().ledger.still_held(owed, now);
+        if self.carry_keys(&held, now).is_err() {
+            self.state_mut().owed_keys = held;
+        }
     }
 
     /// The oldest segment, if it may leave.

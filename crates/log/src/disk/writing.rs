@@ -313,6 +313,10 @@ impl DiskLog {
 
     /// Gives the open segment its file.
     fn begin_segment(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        if !self.files.is_same().map_err(|error| refused("look at its directory", &error))? {
+            let reason = "its directory was replaced by another; restart the hub".to_owned();
+            return Err(WriteError::Refused(reason));
+        }
         let base = self.state().open.header.base;
         let name = segment_name(base);
         let spare = writer.spare.as_mut().and_then(|spare| spare.take(&name));

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tidings_core::{Bounds, Epoch, Interest, Topic};
+use tidings_core::{Bounds, Entry, Epoch, Interest, Topic};
 use tidings_log::disk::{CheckReport, check, repair};
-use tidings_log::{DiskLog, DiskLogOptions, EventLog, Record};
+use tidings_log::{Body, DiskLog, DiskLogOptions, EventLog, Record};
 
 use crate::kept::{Kept, NO_LIMIT, described, interest, write_files};
 use crate::layout::mend;
@@ -253,18 +253,23 @@ fn read_in_every_way(log: &DiskLog, original: &Original) -> Result<BTreeMap<u64,
 }
 
 fn read(log: &DiskLog, interest: &Interest) -> Result<BTreeMap<u64, Value>, String> {
+    let entries = read_entries(log, interest)?;
+    let offsets: Vec<u64> = entries.iter().map(|entry| entry.offset).collect();
+    assert!(offsets.is_sorted_by(|one, other| one < other), "out of order: {offsets:?}");
+    Ok(entries.iter().map(|entry| (entry.offset, described(entry))).collect())
+}
+
+/// Reads on to the end, which is reached.
+fn read_entries(log: &DiskLog, interest: &Interest) -> Result<Vec<Entry<Body>>, String> {
     let Bounds { oldest, next } = log.bounds();
-    let (mut from, mut events) = (oldest, BTreeMap::new());
+    let (mut from, mut entries) = (oldest, Vec::new());
     while from < next {
         let step = log.read(from, next, interest, NO_LIMIT).map_err(|it| it.to_string())?;
         assert!(step.next > from, "no progress");
-        for entry in &step.entries {
-            assert!((from..step.next).contains(&entry.offset), "out of order");
-            assert!(events.insert(entry.offset, described(entry)).is_none(), "twice");
-        }
+        entries.extend(step.entries);
         from = step.next;
     }
-    Ok(events)
+    Ok(entries)
 }
 
 /// Checks that what is appended stands behind everything else, and can be read.
@@ -291,7 +296,7 @@ fn exercise(directory: &TempDir, options: &DiskLogOptions) {
         let Bounds { oldest, next } = log.bounds();
         for texts in [&["*"][..], &["imports"], &["states/a", "jobs/7"], &["orders/{number}"]] {
             let interest = interest(texts);
-            let _ = read(&log, &interest);
+            let _ = read_entries(&log, &interest);
             let _ = log.read(oldest.midpoint(next), next, &interest, NO_LIMIT);
             let _ = log.seek(next, 3, &interest, NO_LIMIT);
             let _ = log.dropped(&interest, oldest);

@@ -122,3 +122,24 @@ fn ids_go_on_if_the_index_is_damaged_of_a_last_segment_that_was_written_anew() {
         assert!(log.epoch() != epoch || log.bounds().next == next, "ids are given again");
     }
 }
+
+#[test]
+fn ids_go_on_or_damage_is_told_if_the_only_segment_is_unused_and_its_header_damaged() {
+    let directory = LogDirectory::new();
+    let log = directory.open(options(4_096));
+    let epoch = log.epoch();
+    publish(&log, (0..10).map(|number| record("a", &number)).collect(), 0);
+    log.trim(LATER);
+    let killed = directory.copy();
+    let [segment] = &killed.segments()[..] else { panic!("one segment") };
+    let whole = fs::read(segment).unwrap();
+    for bit in (0..64 * 8).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(segment, bytes).unwrap();
+        if let Ok(log) = DiskLog::open(killed.path(), options(4_096)) {
+            let next = log.bounds().next;
+            assert!(log.epoch() != epoch || next == 11, "ids begin anew at {next}, bit {bit}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use tidings_core::Bounds;
 use tidings_log::EventLog;
 use tidings_log::disk::{LostRange, check, repair};
 
-use crate::directory::{LogDirectory, contents, options, publish, record};
+use crate::directory::{LogDirectory, contents, keyed, options, publish, record};
 
 #[test]
 fn events_of_a_segment_that_is_missing_are_told_as_lost() {
@@ -58,4 +58,24 @@ fn a_repaired_log_opens_and_holds_no_part_of_an_unfinished_array() {
     let Bounds { next, .. } = log.bounds();
     let parts = contents.iter().filter(|(_, data)| data.starts_with("array")).count();
     assert!(parts == 0 || parts == 6, "{parts} of 6 events of an array, up to {next}");
+}
+
+#[test]
+fn keys_that_were_carried_over_are_remembered_after_a_repair() {
+    let directory = LogDirectory::new();
+    let log = directory.open(options(4_096));
+    publish(&log, (0..10).map(|number| keyed(&format!("key-{number}-"))).collect(), 0);
+    log.trim(100_000);
+    publish(&log, vec![record("a", "stays"), record("a", "is damaged")], 100_000);
+    drop(log);
+    let [segment] = &directory.segments()[..] else { panic!("one segment") };
+    let mut bytes = fs::read(segment).unwrap();
+    let place = bytes.windows(10).position(|window| window == b"is damaged").unwrap();
+    bytes[place] ^= 1;
+    fs::write(segment, bytes).unwrap();
+    let report = repair(directory.path()).unwrap();
+    assert_eq!(report.lost, [LostRange { first: 12, last: Some(12) }]);
+    let log = directory.open(options(4_096));
+    assert_eq!(contents(&log), [(11, "stays".to_owned())]);
+    assert_eq!(publish(&log, vec![keyed("key-3-")], 100_000), [4]);
 }
