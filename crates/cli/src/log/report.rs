@@ -28,6 +28,7 @@ pub(super) fn lines(folder: &Path, found: &CheckReport) -> String {
     for (segment, stands) in found.segments.iter().zip(&sum.segments) {
         let events = match segment.events {
             0 => "no events".to_owned(),
+            1 => format!("one event, {}", segment.base),
             count => format!(
                 "{} events, {}",
                 HumanCount(count),
