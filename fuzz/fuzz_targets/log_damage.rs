@@ -1,7 +1,7 @@
 //! See `check_damage`, which the stable tests call too.
 
 #![no_main]
-#![allow(dead_code, reason = "each target uses a part of what the tests share")]
+#![allow(dead_code, unused_imports, reason = "each target uses a part of what the tests share")]
 
 #[path = "../../crates/log/tests/format/fuzz_body.rs"]
 mod fuzz_body;
