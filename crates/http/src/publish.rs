@@ -1,6 +1,7 @@
 //! `POST /events`.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::iter::Peekable;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -173,7 +174,7 @@ fn body_too_large(body_bytes_max: usize) -> Problem {
 }
 
 fn id(published: &Published) -> Response {
-    let id = published.ids().next().map(|id| id.to_string()).unwrap_or_default();
+    let id = published.ids().next().expect("a publish of one event has an id");
     json(format!(r#"{{"id":"{id}"}}"#).into())
 }
 
@@ -209,7 +210,7 @@ impl<I: Iterator<Item = Position> + Unpin> http_body::Body for IdsBody<I> {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let mut piece = BytesMut::new();
+        let mut piece = BytesMut::with_capacity(IDS_PIECE_BYTES + ID_BYTES);
         match self.state {
             IdsState::Head => piece.extend_from_slice(br#"{"ids":["#),
             IdsState::Items => {}
@@ -222,7 +223,7 @@ impl<I: Iterator<Item = Position> + Unpin> http_body::Body for IdsBody<I> {
                 break;
             };
             let comma = if self.ids.peek().is_some() { "," } else { "" };
-            piece.extend_from_slice(format!("\"{id}\"{comma}").as_bytes());
+            write!(piece, "\"{id}\"{comma}").expect("a buffer takes everything");
         }
         if matches!(self.state, IdsState::Done) {
             piece.extend_from_slice(b"]}");
@@ -233,3 +234,5 @@ impl<I: Iterator<Item = Position> + Unpin> http_body::Body for IdsBody<I> {
 
 /// How much of a long list of ids is written at once.
 const IDS_PIECE_BYTES: usize = 16 << 10;
+/// More than one id takes, with what stands around it.
+const ID_BYTES: usize = 64;

@@ -11,6 +11,7 @@
 mod budget;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidings_core::{Entry, Interest, ReadOutcome};
@@ -27,6 +28,8 @@ pub(crate) struct Replay {
     limit: ReadLimit,
     budget: Arc<ReplayBudget>,
     steps: Mutex<Steps>,
+    /// The last reading failed, and it was said why.
+    is_failing: AtomicBool,
 }
 
 /// Steps that were read lately; the first that were read leave first.
@@ -62,6 +65,7 @@ impl Replay {
             limit: limits.read_limit(),
             budget: Arc::new(ReplayBudget::new(limits.replay_bytes_max)),
             steps: Mutex::new(steps),
+            is_failing: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +98,9 @@ impl Replay {
         let events_max = if self.budget.is_used_up() { 1 } else { self.limit.events_max };
         match self.log.read(from, until, interest, ReadLimit { events_max, ..self.limit }) {
             Ok(mut read) => {
+                if self.is_failing.load(Relaxed) && self.is_failing.swap(false, Relaxed) {
+                    tracing::info!("the log can be read again");
+                }
                 if read.next < until {
                     end_where_others_do(&mut read, from);
                 }
@@ -107,7 +114,9 @@ impl Replay {
             }
             Err(ReadError::Trimmed { oldest }) => ReadOutcome::Trimmed { oldest },
             Err(ReadError::Unavailable(reason)) => {
-                tracing::warn!(reason, "the log cannot be read");
+                if !self.is_failing.swap(true, Relaxed) {
+                    tracing::error!(reason, "who catches up waits until the log can be read");
+                }
                 ReadOutcome::Failed
             }
         }
