@@ -133,6 +133,8 @@ struct State {
     failure: Option<String>,
     /// Keys whose records have left, and that could not be written anew yet.
     owed_keys: Vec<KeyRun>,
+    /// The keys of all segments that begin before this offset have been written anew, or are owed.
+    carried_from: u64,
     /// Why it could not be trimmed the last time.
     trim_failure: Option<String>,
 }

@@ -56,11 +56,11 @@ impl Directory {
     ///
     /// [`io::ErrorKind::WouldBlock`] if another process, or this one, has it open.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            fs::create_dir_all(path)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                sync_directory(parent)?;
-            }
+        let missing: Vec<&Path> = path.ancestors().take_while(|it| !it.is_dir()).collect();
+        fs::create_dir_all(path)?;
+        for made in missing.iter().filter(|made| !made.as_os_str().is_empty()) {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            sync_directory(parent.unwrap_or(Path::new(".")))?;
         }
         let directory = Self::lock(path)?;
         // Before anything is tried that needs it.

@@ -65,7 +65,7 @@ impl OpenIndex {
         topics: impl IntoIterator<Item = &'a Topic>,
         is_final: bool,
     ) {
-        let is_far = |fence: &Fence| posting.position >= fence.position + FENCE_BYTES;
+        let is_far = |fence: &Fence| posting.position - fence.position >= FENCE_BYTES;
         if self.fences.last().is_none_or(is_far) {
             let Posting { delta, position } = posting;
             self.fences.push(Fence { delta, position, latest_before: self.latest_at });

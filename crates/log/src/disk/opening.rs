@@ -164,6 +164,7 @@ impl DiskLog {
             looked_at: 0,
             failure: None,
             owed_keys: Vec::new(),
+            carried_from: 0,
             trim_failure: None,
         };
         let writer = Mutex::new(Writer::new(batch, capacity));
@@ -301,7 +302,9 @@ impl Unsealed {
             let what = what.to_owned();
             Some(Damage { file: self.name.clone(), position: stopped_at, what })
         };
-        let mut rest = vec![0; self.file_bytes.saturating_sub(stopped_at) as usize];
+        // Room that was reserved and never used is most of it.
+        let end = self.end_of_use(stopped_at)?.max(stopped_at + HEAD_BYTES as u64);
+        let mut rest = vec![0; end.min(self.file_bytes).saturating_sub(stopped_at) as usize];
         let read = self.file.read_at(&mut rest, stopped_at)?;
         rest.truncate(read);
         let checksum = Checksum::new(self.header.salt);
@@ -317,6 +320,22 @@ impl Unsealed {
         let is_unfinished = is_unfinished(&rest, stopped_at, &checksum)
             || rest.starts_with(&marker(self.header.salt));
         Ok(if is_unfinished { None } else { told("a record does not match its checksum") })
+    }
+
+    /// Where only zeros follow, at or after a position.
+    fn end_of_use(&self, from: u64) -> Result<u64, Fault> {
+        let mut bytes = vec![0; 64 << 10];
+        let (mut position, mut end) = (from, from);
+        loop {
+            let read = self.file.read_at(&mut bytes, position)?;
+            if let Some(last) = bytes[..read].iter().rposition(|&byte| byte != 0) {
+                end = position + last as u64 + 1;
+            }
+            if read < bytes.len() {
+                return Ok(end);
+            }
+            position += read as u64;
+        }
     }
 
     pub(super) fn records(&self, position: u64) -> Records {

@@ -15,7 +15,6 @@ use super::index::{Footer, Frame, OpenIndex};
 use super::opening::{DRAFT_SUFFIX, add_stored};
 use super::segment::{HEADER_BYTES, Header, Sealed, random_bits};
 use super::stored::{Checksum, TopicMemory};
-use crate::keys::KeyRun;
 use crate::{ReadError, UnixMillis};
 
 /// Why something was not let go of; it is tried again with the next trim.
@@ -108,20 +107,21 @@ impl DiskLog {
                 // The newest segment says how far ids have gone.
                 self.begin()?;
             }
-            self.carry_on(segment.footer.keys(file)?, now);
+            self.carry_on(&segment, now)?;
             let topics = if self.has_rules() { segment.footer.topics(file)? } else { Vec::new() };
             let gone = self.count_kept(&segment, &topics)?;
-            {
-                let mut state = self.state_mut();
-                let state = &mut *state;
-                state.sealed.pop_front();
-                state.oldest = state.oldest.max(segment.next());
-                for (topic, events) in gone {
-                    state.ruled.forget(&topic, events, state.oldest);
-                }
+            // What cannot be removed stays, with all that follows it.
+            match self.files.remove(&segment.name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => is_removed = true,
             }
-            self.files.remove(&segment.name)?;
-            is_removed = true;
+            let mut state = self.state_mut();
+            let state = &mut *state;
+            state.sealed.pop_front();
+            state.oldest = state.oldest.max(segment.next());
+            for (topic, events) in gone {
+                state.ruled.forget(&topic, events, state.oldest);
+            }
         }
         if is_removed {
             self.files.sync()?;
@@ -129,14 +129,23 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Makes keys durable anew that leave with their segment. Where that cannot be done, room comes
-    /// first: they are remembered all the same, and made durable once it can.
-    fn carry_on(&self, leaving: Vec<KeyRun>, now: UnixMillis) {
+    /// Makes the keys durable anew that leave with a segment. Where that cannot be done now, room comes
+    /// first: they are remembered all the same, and made durable once it can. Where it cannot be done
+    /// any more, nothing more is written either, and the segment stays.
+    fn carry_on(&self, leaving: &Sealed, now: UnixMillis) -> Result<(), TrimError> {
         let mut owed = std::mem::take(&mut self.state_mut().owed_keys);
-        owed.extend(leaving);
+        // Once, however often the removal of the segment has to be tried.
+        if self.state().carried_from <= leaving.base() {
+            owed.extend(leaving.footer.keys(&*leaving.file)?);
+            self.state_mut().carried_from = leaving.base() + 1;
+        }
         let held = self.state().ledger.still_held(owed, now);
-        if self.carry_keys(&held, now).is_err() {
-            self.state_mut().owed_keys = held;
+        match self.carry_keys(&held, now) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.state_mut().owed_keys = held;
+                if self.is_dead() { Err(error.into()) } else { Ok(()) }
+            }
         }
     }
 
@@ -181,7 +190,7 @@ impl DiskLog {
         for (topic, events) in &topics {
             all += events;
             let kept_from = self.state().ruled.kept_from(topic);
-            dropped += events - self.count_from(&segment, topic, kept_from)?;
+            dropped += events.saturating_sub(self.count_from(&segment, topic, kept_from)?);
         }
         if dropped * 2 < all || dropped == 0 {
             return Ok(());
@@ -203,7 +212,7 @@ impl DiskLog {
         }
         // What was too old was counted until now.
         for ((topic, before), (_, after)) in before.into_iter().zip(after) {
-            state.ruled.forget(&topic, before - after, state.oldest);
+            state.ruled.forget(&topic, before.saturating_sub(after), state.oldest);
         }
         Ok(())
     }

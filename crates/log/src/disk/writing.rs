@@ -291,6 +291,11 @@ impl DiskLog {
         self.noted(&mut writer, outcome)
     }
 
+    /// Whether nothing is written any more until the log is opened anew.
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.writer().condition, Condition::Dead(_))
+    }
+
     /// Tries whether what kept the log from being written is gone, without waiting for a publisher to
     /// try.
     pub(super) fn mend(&self) {

@@ -172,6 +172,43 @@ fn a_log_that_can_be_written_again_says_so_without_a_publisher() {
 }
 
 #[test]
+fn whatever_fails_while_old_events_are_removed_the_log_opens_and_goes_on() {
+    for mishap in [Mishap::Fails, Mishap::PowerCut] {
+        for place in 0..20 {
+            let context = format!("{mishap:?} at {place}");
+            let disk = FaultyDisk::with_seed(place);
+            let log = mount(&disk).unwrap();
+            let mut publisher = Publisher::default();
+            publisher.run(&log).unwrap();
+            let all = contents(&log);
+            drop(log);
+            let mut options = options();
+            options.retention.bytes_max = 6_000;
+            let narrow = || DiskLog::open_files(Arc::new(disk.clone()), options.clone());
+            let log = narrow().unwrap();
+            disk.plan(place, mishap);
+            log.trim(0);
+            log.trim(0);
+            drop(log);
+            if disk.is_dark() {
+                disk.power_cycle();
+            } else {
+                disk.kill();
+            }
+            let log = narrow().unwrap_or_else(|error| panic!("{context}: {error}"));
+            let left = contents(&log);
+            assert_eq!(left, all[all.len() - left.len()..], "{context}");
+            log.trim(0);
+            assert!(contents(&log).len() < all.len(), "{context}");
+            assert_eq!(log.bounds().next as usize, all.len() + 1, "{context}");
+            let again = log.append(vec![Publisher::publish(0)], 1_000).unwrap();
+            let again = again.outcomes[0].as_ref().unwrap();
+            assert_eq!((again.iter().next(), again.repeated()), (Some(1), 1), "{context}");
+        }
+    }
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_written_and_everything_is_read() {
     let disk = FaultyDisk::with_seed(1);
     let log = mount(&disk).unwrap();
