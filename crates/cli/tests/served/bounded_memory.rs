@@ -25,7 +25,7 @@ const AHEAD_MAX: usize = 64;
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_stays_bounded_while_one_never_reads_and_the_others_do_not_notice() {
     let log_bytes_max = LOG_BYTES_MAX.to_string();
-    let hub = Hub::start(&["--log-bytes-max", &log_bytes_max, "--write-timeout", "2s"]);
+    let hub = Hub::start(&["--log-bytes-max", &log_bytes_max, "--write-timeout", "5s"]);
     let mut idle = Vec::new();
     for _ in 0..IDLE {
         idle.push(Stream::open(hub.address, "topic=idle", "").await);
@@ -65,7 +65,8 @@ async fn memory_stays_bounded_while_one_never_reads_and_the_others_do_not_notice
     println!("resident: {} MiB with idle subscribers, {} MiB at most", with_idle >> 20, peak >> 20);
     assert!(peak < RESIDENT_BYTES_MAX, "{} MiB are resident", peak >> 20);
     hub.wait_for_metric("tidings_connections_closed_total{reason=\"write_timeout\"}", |n| n == 1);
-    assert_eq!(hub.metric("tidings_active_connections"), IDLE, "the idle are still there");
+    // The readers have gone, which the hub may notice a little later; the idle are still there.
+    hub.wait_for_metric("tidings_active_connections", |open| open == IDLE);
     hub.publish("{\"topic\":\"idle\",\"data\":\"all\"}");
     for stream in &mut idle {
         assert_eq!(stream.next().await.unwrap().data, "all");
