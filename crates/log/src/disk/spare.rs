@@ -26,14 +26,15 @@ impl Spare {
     }
 
     /// Begins to make a file, unless one is there or being made. If it cannot be made, there is none.
-    pub(super) fn make(&mut self) {
+    /// At most `filled_bytes` of it are filled, which is what takes time.
+    pub(super) fn make(&mut self, filled_bytes: u64) {
         let is_made = self.ready().is_some();
         if is_made || self.making.as_ref().is_some_and(|making| !making.is_finished()) {
             return;
         }
         let (files, bytes, ready) = (Arc::clone(&self.files), self.bytes, Arc::clone(&self.ready));
         let make = move || {
-            let file = fill_with_zeros(&*files, bytes).ok();
+            let file = fill_with_zeros(&*files, bytes, filled_bytes.min(bytes)).ok();
             *ready.lock().expect(UNPOISONED) = file;
         };
         let thread = std::thread::Builder::new().name("tidings-spare".to_owned());
@@ -67,13 +68,13 @@ impl Spare {
     }
 }
 
-fn fill_with_zeros(files: &dyn Files, bytes: u64) -> io::Result<Arc<dyn File>> {
+fn fill_with_zeros(files: &dyn Files, bytes: u64, filled_bytes: u64) -> io::Result<Arc<dyn File>> {
     let file = files.create(&spare_name())?;
     let made = file.reserve(bytes).and_then(|()| {
         let zeros = vec![0; WRITE_BYTES];
         let mut position = 0;
-        while position < bytes {
-            let length = (bytes - position).min(WRITE_BYTES as u64) as usize;
+        while position < filled_bytes {
+            let length = (filled_bytes - position).min(WRITE_BYTES as u64) as usize;
             file.write_at(&zeros[..length], position)?;
             position += length as u64;
         }

@@ -62,7 +62,8 @@ impl Writer {
     /// Has the file of each segment made ready before it is needed.
     pub(super) fn keep_spare(&mut self, files: Arc<dyn Files>) {
         let mut spare = Spare::new(files, self.capacity);
-        spare.make();
+        // The first append waits for it.
+        spare.make(FIRST_FILLED_BYTES);
         self.spare = Some(spare);
     }
 }
@@ -236,7 +237,7 @@ impl DiskLog {
         if end > writer.capacity / 4
             && let Some(spare) = &mut writer.spare
         {
-            spare.make();
+            spare.make(writer.capacity);
         }
         writer.buffer.shrink_to(BUFFER_BYTES_KEPT);
         Ok(Written { positions, end })
@@ -485,6 +486,8 @@ fn fatal(error: &io::Error) -> WriteError {
     WriteError::Fatal(reason)
 }
 
+/// How much of the first file is filled with zeros beforehand.
+const FIRST_FILLED_BYTES: u64 = 1 << 20;
 /// What one batch may take; positions in a segment have 32 bits.
 const BATCH_BYTES_MAX: u64 = 1 << 30;
 /// How much of the buffer is kept from one batch to the next.
