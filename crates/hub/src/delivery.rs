@@ -94,6 +94,14 @@ pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Byt
     Bytes::from(out)
 }
 
+/// Bytes of an event stream as one chunk of an HTTP/1.1 body (RFC 9112, section 7.1).
+pub(crate) fn chunk_of(bytes: &[u8]) -> Vec<u8> {
+    let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+    chunk.extend_from_slice(bytes);
+    chunk.extend_from_slice(b"\r\n");
+    chunk
+}
+
 #[cfg(test)]
 mod tests {
     use tidings_core::{Gap, GapReason};

@@ -10,11 +10,13 @@ use tidings_core::{
 use tidings_log::{AppendError, EventLog, Offsets, ReadLimit, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::admission::Admission;
+use crate::backlog::Abort;
 use crate::journal::{Journal, PUBLISHES_MAX, Publish, Work};
 use crate::log_reader::LogReader;
-use crate::mailbox::{Command, Mailbox, Subscribe};
+use crate::mailbox::{Command, Mailbox};
 use crate::meter::Figures;
-use crate::outlet::{Abort, Backlog};
+use crate::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shared::{Shards, Shared, SubscribeError};
 use crate::subscription::Subscription;
@@ -150,7 +152,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// If the operating system gives no more threads.
+    /// If the operating system gives no more threads or file descriptors.
     pub fn start(options: HubOptions, log: Arc<dyn EventLog>) -> std::io::Result<Self> {
         let around = Surroundings::new(log, &options.limits);
         let failed = Arc::new(AtomicBool::new(false));
@@ -166,9 +168,10 @@ impl Hub {
         spawn("tidings-trimmer", &failed, move || trimmer::run(&*log, &replay, &hub))?;
         let mut shards = Shards::default();
         for place in 0..options.shards.max(1) {
-            let mailbox = Arc::new(Mailbox::default());
+            let reactor = Reactor::new()?;
+            let mailbox = Arc::new(Mailbox::new(reactor.waker()));
             shards.mailboxes.push(Arc::clone(&mailbox));
-            let shard = Shard::new(around.clone(), mailbox, questions.clone(), &options);
+            let shard = Shard::new(around.clone(), reactor, mailbox, questions.clone(), &options);
             spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
         }
         let (queue, queued) = mpsc::channel(PUBLISHES_MAX);
@@ -224,35 +227,39 @@ impl Hub {
         interest: Interest,
         options: SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
+        let subscription = self.admit(interest, options)?.pull();
+        // What was sent to the shard after its order to shut down would never be ended by it.
+        if self.shared.is_draining() { Err(SubscribeError::ShuttingDown) } else { Ok(subscription) }
+    }
+
+    /// Takes up a subscription to what `interest` admits, and leaves open who carries its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]
+    pub fn admit(
+        &self,
+        interest: Interest,
+        options: SubscribeOptions,
+    ) -> Result<Admission, SubscribeError> {
         let shared = &self.shared;
-        let resumes = matches!(options.begin, Begin::After(_));
+        let SubscribeOptions { begin, control_off, poll, abort } = options;
+        let resumes = matches!(begin, Begin::After(_));
         let bounds = shared.around.log.bounds();
-        let (start, gap) = resolve(options.begin, shared.epoch(), bounds);
+        let (start, gap) = resolve(begin, shared.epoch(), bounds);
         if gap.is_none() && self.is_over(&interest, start, bounds) {
             return Err(SubscribeError::Finished);
         }
-        shared.admit_connection()?;
-        let backlog_bytes_max = shared.options.limits.backlog_bytes_max;
-        let budget = Arc::clone(shared.around.replay.budget());
-        let backlog = Arc::new(Backlog::new(backlog_bytes_max, budget, options.abort));
-        let poll_deadline =
-            options.poll.map(|wait| shared.around.clock.now() + wait.as_millis() as u64);
-        let control = !options.control_off;
-        let stream = StreamOptions { control, poll_deadline, jitter: fastrand::f32() };
-        let mailbox = Arc::clone(shared.next_mailbox());
-        let begins_after = match start {
-            Start::After(offset) => Some(offset),
-            Start::At(offset) => Some(offset.saturating_sub(1)),
-            Start::Last(_) => None,
-        };
-        let begins_after = begins_after.map(|offset| Position { epoch: shared.epoch(), offset });
-        let subscribe = Subscribe { interest, start, gap, stream, backlog: Arc::clone(&backlog) };
-        mailbox.send(Command::Subscribe(Box::new(subscribe)));
-        shared.around.meter.subscribed.fetch_add(1, Ordering::Relaxed);
-        shared.around.meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
-        let subscription = Subscription::new(Arc::clone(shared), mailbox, backlog, begins_after);
-        // What was sent to the shard after its order to shut down would never be ended by it.
-        if shared.is_draining() { Err(SubscribeError::ShuttingDown) } else { Ok(subscription) }
+        let admitted = shared.admit_connection()?;
+        let mailbox = Arc::clone(shared.next_mailbox().ok_or(SubscribeError::ShuttingDown)?);
+        let poll_deadline = poll.map(|wait| shared.around.clock.now() + wait.as_millis() as u64);
+        let stream =
+            StreamOptions { control: !control_off, poll_deadline, jitter: fastrand::f32() };
+        let meter = &shared.around.meter;
+        meter.subscribed.fetch_add(1, Ordering::Relaxed);
+        meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
+        let shared = Arc::clone(shared);
+        Ok(Admission { shared, mailbox, interest, start, gap, stream, abort, admitted })
     }
 
     /// Refuses new subscriptions and publishes, and ends all subscriptions, spread over `drain`, each
@@ -267,7 +274,7 @@ impl Hub {
         for mailbox in &shared.shards.mailboxes {
             mailbox.send(Command::Shutdown { retry_ms, drain_ms });
         }
-        let all_ended = shared.all_connections_ended();
+        let all_ended = shared.around.census.all_ended();
         let _ = tokio::time::timeout(drain + Duration::from_secs(1), all_ended).await;
         let (done, closed) = oneshot::channel();
         // If the journal has ended there is nothing to wait for; else it never answers but by

@@ -30,10 +30,16 @@
 mod options;
 mod clock;
 mod meter;
+mod census;
 mod replay;
 mod delivery;
 mod tail;
+mod session;
+mod joined;
+mod socket;
+mod backlog;
 mod outlet;
+mod reactor;
 mod mailbox;
 mod surroundings;
 mod turns;
@@ -43,12 +49,15 @@ mod trimmer;
 mod journal;
 mod shared;
 mod subscription;
+mod admission;
 mod hub;
 
+pub use admission::Admission;
+pub use backlog::Abort;
 pub use hub::{Begin, Hub, PublishError, Published, SubscribeOptions};
 pub use meter::{EndReason, Figures, HistogramFigures};
 pub use options::{HubOptions, Limits};
-pub use outlet::Abort;
+pub use session::Session;
 pub use shared::SubscribeError;
 pub use subscription::{Delivered, Event, Subscription};
 pub use tidings_core::{

@@ -3,17 +3,18 @@
 //! The queue needs no bound of its own: a subscriber has at most one of each kind of command under
 //! way. Those of subscribers that have gone are passed over in no time.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::Thread;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use mio::Waker;
 use tidings_core::{
     Gap, Interest, Millis, ReadOutcome, SeekOutcome, Start, StreamOptions, SubscriberKey,
 };
 
 use crate::delivery::Delivery;
-use crate::outlet::Backlog;
+use crate::meter::EndReason;
+use crate::outlet::{End, Outlet};
 
 /// What a shard can be told.
 pub(crate) enum Command {
@@ -29,6 +30,9 @@ pub(crate) enum Command {
         drain_ms: Millis,
     },
     Stop,
+    /// Fails, as a defect would.
+    #[cfg(test)]
+    Fail,
 }
 
 /// A new subscriber.
@@ -37,16 +41,16 @@ pub(crate) struct Subscribe {
     pub(crate) start: Start,
     pub(crate) gap: Option<Gap>,
     pub(crate) stream: StreamOptions,
-    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) outlet: Outlet,
 }
 
 /// The commands that wait for one shard, and the shard's sleep.
-#[derive(Default)]
 pub(crate) struct Mailbox {
-    commands: Mutex<Vec<Command>>,
+    /// `None` once the shard has ended.
+    commands: Mutex<Option<VecDeque<Command>>>,
     /// One of the constants below.
     sleep: AtomicU8,
-    thread: OnceLock<Thread>,
+    waker: Arc<Waker>,
 }
 
 const AWAKE: u8 = 0;
@@ -55,11 +59,20 @@ const ASLEEP: u8 = 1;
 const FAST_ASLEEP: u8 = 2;
 
 impl Mailbox {
-    /// Leaves a command and wakes the shard.
+    /// `waker` wakes the shard.
+    pub(crate) fn new(waker: Arc<Waker>) -> Self {
+        Self { commands: Mutex::new(Some(VecDeque::new())), sleep: AtomicU8::new(AWAKE), waker }
+    }
+
+    /// Leaves a command and wakes the shard. If the shard has ended, a new subscriber is ended at
+    /// once, and nothing else matters.
     pub(crate) fn send(&self, command: Command) {
-        self.commands.lock().expect(UNPOISONED).push(command);
+        match &mut *self.commands() {
+            Some(commands) => commands.push_back(command),
+            None => return command.end_unheard(),
+        }
         if self.sleep.swap(AWAKE, Ordering::SeqCst) != AWAKE {
-            self.unpark();
+            self.wake();
         }
     }
 
@@ -68,46 +81,56 @@ impl Mailbox {
     pub(crate) fn wake_for_events(&self) {
         let woken = self.sleep.compare_exchange(ASLEEP, AWAKE, Ordering::SeqCst, Ordering::SeqCst);
         if woken.is_ok() {
-            self.unpark();
+            self.wake();
         }
     }
 
-    /// Makes the calling thread the one that is woken.
-    pub(crate) fn attach(&self) {
-        self.thread.get_or_init(std::thread::current);
+    pub(crate) fn take(&self, taken: &mut VecDeque<Command>) {
+        if let Some(commands) = &mut *self.commands() {
+            std::mem::swap(commands, taken);
+        }
     }
 
-    pub(crate) fn take(&self, commands: &mut Vec<Command>) {
-        std::mem::swap(&mut *self.commands.lock().expect(UNPOISONED), commands);
-    }
-
-    /// Sleeps until woken or until the deadline, unless a command waits or, for one who `listens` to
-    /// events, `is_idle` denies it at the last moment.
-    pub(crate) fn sleep(
-        &self,
-        deadline: Option<Instant>,
-        listens: bool,
-        is_idle: impl Fn() -> bool,
-    ) {
+    /// Falls asleep, and says whether the shard may wait: unless a command waits or, for one who
+    /// `listens` to events, `is_idle` denies it at the last moment. Either way [`rise`](Self::rise)
+    /// follows.
+    pub(crate) fn doze(&self, listens: bool, is_idle: impl Fn() -> bool) -> bool {
         self.sleep.store(if listens { ASLEEP } else { FAST_ASLEEP }, Ordering::SeqCst);
         // From here on every sender sees that the shard sleeps, so nothing can be missed.
-        let may_sleep = !listens || is_idle();
-        if may_sleep && self.commands.lock().expect(UNPOISONED).is_empty() {
-            match deadline {
-                Some(deadline) => {
-                    std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
-                }
-                None => std::thread::park(),
-            }
-        }
+        (!listens || is_idle()) && self.commands().as_ref().is_none_or(VecDeque::is_empty)
+    }
+
+    pub(crate) fn rise(&self) {
         self.sleep.store(AWAKE, Ordering::SeqCst);
     }
 
-    fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
+    pub(crate) fn is_open(&self) -> bool {
+        self.commands().is_some()
+    }
+
+    /// Takes no more commands; those that wait are ended.
+    pub(crate) fn close(&self) {
+        let commands = self.commands().take();
+        commands.into_iter().flatten().for_each(Command::end_unheard);
+    }
+
+    fn commands(&self) -> MutexGuard<'_, Option<VecDeque<Command>>> {
+        self.commands.lock().expect("no thread panics while it holds a mailbox")
+    }
+
+    fn wake(&self) {
+        // It fails only when so many wakes wait that one more makes no difference.
+        let _ = self.waker.wake();
     }
 }
 
-const UNPOISONED: &str = "no thread panics while it holds a mailbox";
+impl Command {
+    /// Ends a subscriber that no shard will have.
+    pub(crate) fn end_unheard(self) {
+        if let Self::Subscribe(subscribe) = self {
+            let end = End { reason: EndReason::Failed, settled: None };
+            // A socket that takes nothing now is closed as it is.
+            subscribe.outlet.end(end, 0);
+        }
+    }
+}

@@ -18,12 +18,20 @@ pub enum EndReason {
     Shutdown,
     /// All its topics are finished, and it has received what is kept of them.
     Finished,
+    /// The thread that served it failed, a defect of the hub.
+    Failed,
 }
 
 impl EndReason {
     /// All of them, in the order of [`Figures::ended`].
-    pub const ALL: [Self; 5] =
-        [Self::Client, Self::Poll, Self::WriteTimeout, Self::Shutdown, Self::Finished];
+    pub const ALL: [Self; 6] = [
+        Self::Client,
+        Self::Poll,
+        Self::WriteTimeout,
+        Self::Shutdown,
+        Self::Finished,
+        Self::Failed,
+    ];
 
     /// The word for it in metrics.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +41,7 @@ impl EndReason {
             Self::WriteTimeout => "write_timeout",
             Self::Shutdown => "shutdown",
             Self::Finished => "finished",
+            Self::Failed => "failed",
         }
     }
 }
@@ -61,6 +70,14 @@ impl<const N: usize> Histogram<N> {
         let bucket = self.bounds.iter().position(|&bound| seconds <= bound).unwrap_or(N);
         self.counts[bucket].fetch_add(times, Relaxed);
         self.sum_micros.fetch_add(value.as_micros() as u64 * times, Relaxed);
+    }
+
+    /// Adds many values at once: how many there are in each bucket, and the sum of them all.
+    fn add(&self, counts: &[u64], sum_micros: u64) {
+        for (count, &times) in self.counts.iter().zip(counts) {
+            count.fetch_add(times, Relaxed);
+        }
+        self.sum_micros.fetch_add(sum_micros, Relaxed);
     }
 
     fn read(&self) -> HistogramFigures {
@@ -126,7 +143,7 @@ impl Meter {
             gaps: Default::default(),
             lagged: zero(),
             ended: Default::default(),
-            delivery_latency: Histogram::new([0.005, 0.010, 0.025, 0.050, 0.100, 0.250]),
+            delivery_latency: Histogram::new(LATENCY_MS.map(|bound| bound as f64 / 1e3)),
             connection_duration: Histogram::new([
                 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0,
             ]),
@@ -169,6 +186,53 @@ impl Meter {
             delivery_latency: self.delivery_latency.read(),
             connection_duration: self.connection_duration.read(),
         }
+    }
+}
+
+/// Deliveries that one thread has counted and not yet added to the [`Meter`], which others
+/// add to as well.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    events: u64,
+    bytes: u64,
+    replayed: u64,
+    latencies: [u64; LATENCY_MS.len() + 1],
+    latency_sum_micros: u64,
+}
+
+impl Tally {
+    /// Counts live events that were published at these times.
+    pub(crate) fn count_live(&mut self, published: impl Iterator<Item = u64>, now_micros: u64) {
+        for published_micros in published {
+            let latency = now_micros.saturating_sub(published_micros);
+            let is_within = |bound: &u64| latency <= bound * 1_000;
+            let bucket = LATENCY_MS.iter().position(is_within).unwrap_or(LATENCY_MS.len());
+            self.latencies[bucket] += 1;
+            self.latency_sum_micros += latency;
+            self.events += 1;
+        }
+    }
+
+    /// Counts events that were read from the log or the tail.
+    pub(crate) fn count_replayed(&mut self, events: u64) {
+        self.events += events;
+        self.replayed += events;
+    }
+
+    pub(crate) fn count_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// Adds what was counted, and begins anew.
+    pub(crate) fn settle(&mut self, meter: &Meter) {
+        if self.bytes == 0 {
+            return;
+        }
+        let Self { events, bytes, replayed, latencies, latency_sum_micros } = std::mem::take(self);
+        meter.delivered_bytes.fetch_add(bytes, Relaxed);
+        meter.delivered.fetch_add(events, Relaxed);
+        meter.replayed.fetch_add(replayed, Relaxed);
+        meter.delivery_latency.add(&latencies, latency_sum_micros);
     }
 }
 
@@ -222,5 +286,7 @@ fn gap_place(reason: GapReason) -> usize {
     }
 }
 
+/// The bounds of the histogram of delivery latencies, in milliseconds.
+const LATENCY_MS: [u64; 6] = [5, 10, 25, 50, 100, 250];
 /// More than any histogram here has bounds.
 const OVER_MAX: usize = 9;

@@ -20,6 +20,10 @@ pub struct HubOptions {
     /// The reconnection time given to clients. Raised and spread on overload and shutdown.
     /// Default 2 s.
     pub retry: Duration,
+    /// Live events leave at most this often, those of the meantime together: less work for each, and a
+    /// delay of up to this long. Default 0: each leaves at once, and together only what has
+    /// come while others were written.
+    pub flush_interval: Duration,
     /// Bounds.
     pub limits: Limits,
 }
@@ -31,6 +35,7 @@ impl Default for HubOptions {
             heartbeat: Duration::from_secs(15),
             write_timeout: Duration::from_secs(30),
             retry: Duration::from_secs(2),
+            flush_interval: Duration::ZERO,
             limits: Limits::default(),
         }
     }

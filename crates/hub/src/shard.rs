@@ -2,45 +2,68 @@
 //!
 //! It performs what the state machine decides: it feeds it new events from the tail, puts what is
 //! due into outlets, and answers its questions from the tail, or has the log readers answer them.
-//! It never waits for a connection or for the log.
+//! The sockets that were handed over are its own: it writes them, and hears of their end. It never
+//! waits for a single connection or for the log.
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use slotmap::SecondaryMap;
+use slotmap::{Key, KeyData, SecondaryMap};
 use tidings_core::{
-    CloseReason, Effect, HubState, Interest, Notice, Position, StateOptions, SubscriberKey, Topic,
+    CloseReason, Effect, HubState, Interest, Millis, Notice, Position, StateOptions, SubscriberKey,
+    Topic, Write,
 };
 
 use crate::HubOptions;
 use crate::delivery::{Delivery, encode_notice};
+use crate::joined::Joined;
 use crate::log_reader::{Question, Wish, seek_outcome};
 use crate::mailbox::{Command, Mailbox, Subscribe};
-use crate::meter::EndReason;
-use crate::outlet::{Backlog, Beat, End, Outlet};
+use crate::meter::{EndReason, Tally};
+use crate::outlet::{Beat, End, Outlet};
+use crate::reactor::{Reactor, Readiness};
+use crate::socket::{Presence, Socket};
 use crate::surroundings::Surroundings;
 use crate::turns::{Request, Turns};
 
 pub(crate) struct Shard {
     around: Surroundings,
+    reactor: Reactor,
     mailbox: Arc<Mailbox>,
+    /// Taken from the mailbox.
+    commands: VecDeque<Command>,
     log_readers: mpsc::Sender<Question>,
     state: HubState<Delivery>,
     outlets: SecondaryMap<SubscriberKey, Connection>,
+    /// Sockets whose stream has ended and that have not taken all of it, and how long they may take
+    /// for that.
+    lingering: HashMap<u64, (Socket, Millis)>,
     turns: Turns,
+    joined: Joined,
+    tally: Tally,
+    flush_interval: Duration,
+    /// Live events are not looked at before this time.
+    flush_at: Instant,
+    linger_ms: Millis,
+    /// The reconnection time for those who come although the hub shuts down.
+    turn_away_ms: Option<Millis>,
 }
 
 /// An outlet, and whether its client wants notices.
 struct Connection {
-    outlet: Box<dyn Outlet>,
+    outlet: Outlet,
     control: bool,
-    /// Dropped with the connection: then its questions need no answer.
-    presence: Arc<()>,
+    /// Dropped with the connection: then its questions need no answer. `None` while it has asked none.
+    presence: Option<Arc<()>>,
 }
 
 impl Shard {
     pub(crate) fn new(
         around: Surroundings,
+        reactor: Reactor,
         mailbox: Arc<Mailbox>,
         log_readers: mpsc::Sender<Question>,
         options: &HubOptions,
@@ -53,22 +76,45 @@ impl Shard {
         let state = HubState::new(around.log.epoch(), around.tail.next(), state_options);
         Self {
             around,
+            reactor,
             mailbox,
+            commands: VecDeque::new(),
             log_readers,
             state,
             outlets: SecondaryMap::new(),
+            lingering: HashMap::new(),
             turns: Turns::default(),
+            joined: Joined::default(),
+            tally: Tally::default(),
+            flush_interval: options.flush_interval,
+            flush_at: Instant::now(),
+            linger_ms: state_options.write_timeout_ms,
+            turn_away_ms: None,
         }
     }
 
-    /// Works until it is told to stop.
+    /// Works until it is told to stop. If it fails, which is a defect, its streams end in good order
+    /// before the panic goes on.
     pub(crate) fn run(mut self) {
-        self.mailbox.attach();
-        let mut commands = Vec::new();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.work()));
+        let reason = if outcome.is_ok() { EndReason::Shutdown } else { EndReason::Failed };
+        self.mailbox.close();
+        self.commands.drain(..).for_each(Command::end_unheard);
+        for (_, connection) in self.outlets.drain() {
+            // Whoever still has to be waited for is let go of.
+            connection.outlet.end(End { reason, settled: None }, 0);
+        }
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    }
+
+    fn work(&mut self) {
+        let mut ready = Vec::new();
         loop {
-            self.follow_tail();
-            self.mailbox.take(&mut commands);
-            for command in commands.drain(..) {
+            self.flush();
+            self.mailbox.take(&mut self.commands);
+            while let Some(command) = self.commands.pop_front() {
                 if matches!(command, Command::Stop) {
                     return;
                 }
@@ -78,25 +124,89 @@ impl Shard {
                 self.perform_effects();
             }
             self.take_turns();
-            self.state.handle_timeout(self.around.clock.now());
-            self.perform_effects();
-            self.sleep();
+            self.handle_timeouts();
+            self.joined.clear();
+            self.tally.settle(&self.around.meter);
+            self.wait(&mut ready);
+            for readiness in ready.drain(..) {
+                self.handle_ready(readiness);
+                self.perform_effects();
+            }
         }
     }
 
-    fn sleep(&self) {
+    /// Waits for whatever comes first: a command, an event, a socket, a deadline.
+    fn wait(&mut self, ready: &mut Vec<Readiness>) {
         let deadline =
-            [self.state.poll_timeout(), self.turns.deadline()].into_iter().flatten().min();
-        let deadline = deadline.map(|at| self.around.clock.at(at));
+            [self.state.poll_timeout(), self.turns.deadline(), self.linger_deadline()].into_iter();
+        let mut deadline = deadline.flatten().min().map(|at| self.around.clock.at(at));
+        let now = Instant::now();
         let head = self.state.head();
+        let is_flushing_later = self.flush_at > now;
+        if is_flushing_later && self.around.tail.next() > head {
+            deadline = Some(deadline.map_or(self.flush_at, |at| at.min(self.flush_at)));
+        }
         let listens = self.state.subscriber_count() > 0;
-        self.mailbox.sleep(deadline, listens, || self.around.tail.next() == head);
+        let may_wait =
+            self.mailbox.doze(listens, || is_flushing_later || self.around.tail.next() == head);
+        let timeout = if may_wait {
+            deadline.map(|at| at.saturating_duration_since(now))
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.reactor.wait(timeout, ready);
+        self.mailbox.rise();
+    }
+
+    /// Follows the tail, unless that was done so lately that more should leave together.
+    fn flush(&mut self) {
+        if self.flush_interval.is_zero() {
+            return self.follow_tail();
+        }
+        let now = Instant::now();
+        if now >= self.flush_at && self.around.tail.next() > self.state.head() {
+            self.follow_tail();
+            self.flush_at = now + self.flush_interval;
+        }
+    }
+
+    fn handle_timeouts(&mut self) {
+        let now = self.around.clock.now();
+        self.state.handle_timeout(now);
+        self.perform_effects();
+        self.lingering.retain(|_, (_, until)| *until > now);
+    }
+
+    fn linger_deadline(&self) -> Option<Millis> {
+        self.lingering.values().map(|&(_, until)| until).min()
+    }
+
+    fn handle_ready(&mut self, readiness: Readiness) {
+        let key = SubscriberKey::from(KeyData::from_ffi(readiness.number));
+        let now = self.around.clock.now();
+        if let Some(Connection { outlet: Outlet::Socket(socket), .. }) = self.outlets.get_mut(key) {
+            if readiness.is_readable && socket.discard() == Presence::Gone {
+                self.state.unsubscribe(key);
+                self.forget(key);
+            } else if readiness.is_writable && socket.flush(now) {
+                self.state.handle_writable(key, now);
+            }
+        } else if let Some((socket, _)) = self.lingering.get_mut(&readiness.number) {
+            if readiness.is_readable && socket.discard() == Presence::Gone {
+                self.lingering.remove(&readiness.number);
+            } else if readiness.is_writable
+                && socket.flush(now)
+                && let Some((socket, _)) = self.lingering.remove(&readiness.number)
+            {
+                socket.close();
+            }
+        }
     }
 
     /// Reads for those whose turn it is, a round of them: what is live goes first.
     fn take_turns(&mut self) {
         for _ in 0..ROUND_TURNS_MAX {
-            self.follow_tail();
+            self.flush();
             if !self.take_turn() {
                 return;
             }
@@ -150,20 +260,42 @@ impl Shard {
             }
             Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
             Command::Shutdown { retry_ms, drain_ms } => {
+                self.turn_away_ms = Some(retry_ms);
                 self.state.shutdown(retry_ms, drain_ms, now);
             }
             Command::Stop => {}
+            #[cfg(test)]
+            Command::Fail => panic!("told to"),
         }
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
-        let Subscribe { interest, start, gap, stream, backlog } = subscribe;
+        let Subscribe { interest, start, gap, stream, mut outlet } = subscribe;
         let now = self.around.clock.now();
+        if let (Outlet::Socket(_), Some(retry_ms)) = (&outlet, self.turn_away_ms) {
+            let notice = encode_notice(
+                self.around.log.epoch(),
+                &Notice::Shutdown { retry_ms },
+                stream.control,
+            );
+            outlet.announce(notice, now);
+            outlet.end(End { reason: EndReason::Shutdown, settled: None }, now);
+            return;
+        }
         let finished = self.finished_topics(&interest);
         let key = self.state.subscribe(interest, &finished, start, gap, stream, now);
-        if Backlog::attach(&backlog, key) {
-            let (outlet, presence) = (Box::new(backlog), Arc::new(()));
-            let connection = Connection { outlet, control: stream.control, presence };
+        let is_there = match &outlet {
+            Outlet::Backlog(backlog) => backlog.attach(key),
+            Outlet::Socket(socket) => {
+                let registered = self.reactor.register(socket.stream(), key.data().as_ffi());
+                if let Err(error) = &registered {
+                    tracing::warn!(%error, "a connection cannot be watched, and is closed");
+                }
+                registered.is_ok()
+            }
+        };
+        if is_there {
+            let connection = Connection { outlet, control: stream.control, presence: None };
             self.outlets.insert(key, connection);
         } else {
             self.state.unsubscribe(key);
@@ -184,27 +316,21 @@ impl Shard {
     fn perform(&mut self, effect: Effect<Delivery>) {
         let now = self.around.clock.now();
         match effect {
-            Effect::Write(write) => {
-                let Some(connection) = self.outlets.get_mut(write.subscriber) else { return };
-                let taken = connection.outlet.offer(&write.batch.entries, write.live, now);
-                if taken.wakes && !write.live {
-                    self.turns.begin(write.subscriber, now);
-                }
-                self.state.handle_written(&write, taken.accepted, taken.writable, now);
-            }
+            Effect::Write(write) => self.write(&write, now),
             Effect::Announce { subscriber, notice } => self.announce(subscriber, &notice),
             Effect::Heartbeat { subscriber, is_silent } => {
                 let Some(connection) = self.outlets.get_mut(subscriber) else { return };
-                if let Beat::Waiting(since) = connection.outlet.heartbeat(is_silent, now) {
-                    self.state.handle_backlog(subscriber, since, now);
+                match connection.outlet.heartbeat(is_silent, now) {
+                    Beat::Waiting(since) => self.state.handle_backlog(subscriber, since, now),
+                    Beat::Fine => {
+                        if let (Outlet::Socket(_), true) = (&connection.outlet, is_silent) {
+                            self.tally.count_bytes(tidings_sse::HEARTBEAT.len() as u64);
+                        }
+                    }
                 }
             }
             Effect::Read { subscriber, interest, from, until } => {
                 self.turns.wait(Request { key: subscriber, interest, from, until });
-                // Without a queue it is its turn at once.
-                if self.turns.waiting_count() == 1 {
-                    self.take_turn();
-                }
             }
             Effect::Seek { subscriber, interest, before, wanted } => {
                 self.seek(subscriber, interest, before, wanted);
@@ -213,10 +339,37 @@ impl Shard {
         }
     }
 
+    fn write(&mut self, write: &Write<Delivery>, now: Millis) {
+        let Some(connection) = self.outlets.get_mut(write.subscriber) else { return };
+        let taken = connection.outlet.offer(write, &mut self.joined, now);
+        if taken.wakes && !write.live {
+            self.turns.begin(write.subscriber, now);
+        }
+        if let Outlet::Socket(_) = connection.outlet {
+            self.count_delivered(write, taken.accepted);
+        }
+        self.state.handle_written(write, taken.accepted, taken.writable, now);
+    }
+
+    fn count_delivered(&mut self, write: &Write<Delivery>, accepted: usize) {
+        let entries = &write.batch.entries[..accepted];
+        let bytes: usize = entries.iter().map(|entry| entry.payload.frame.len()).sum();
+        self.tally.count_bytes(bytes as u64);
+        if write.live {
+            let published = entries.iter().map(|entry| entry.payload.published_micros);
+            self.tally.count_live(published, self.around.clock.now_micros());
+        } else {
+            self.tally.count_replayed(accepted as u64);
+        }
+    }
+
     fn announce(&mut self, key: SubscriberKey, notice: &Notice) {
         let Some(connection) = self.outlets.get_mut(key) else { return };
         self.around.meter.count_notice(notice);
         let bytes = encode_notice(self.around.log.epoch(), notice, connection.control);
+        if let Outlet::Socket(_) = connection.outlet {
+            self.tally.count_bytes(bytes.len() as u64);
+        }
         connection.outlet.announce(bytes, self.around.clock.now());
     }
 
@@ -248,10 +401,10 @@ impl Shard {
         }
     }
 
-    fn ask(&self, key: SubscriberKey, interest: Arc<Interest>, wish: Wish) {
-        let Some(connection) = self.outlets.get(key) else { return };
+    fn ask(&mut self, key: SubscriberKey, interest: Arc<Interest>, wish: Wish) {
+        let Some(connection) = self.outlets.get_mut(key) else { return };
         let from = Arc::clone(&self.mailbox);
-        let asker = Arc::downgrade(&connection.presence);
+        let asker: Weak<()> = Arc::downgrade(connection.presence.get_or_insert_default());
         let question = Question { from, asker, key, interest, wish };
         // The readers outlive the shards; at the very end nobody needs the answer.
         let _ = self.log_readers.send(question);
@@ -263,7 +416,7 @@ impl Shard {
     }
 
     fn close(&mut self, key: SubscriberKey, reason: CloseReason, cursor: u64) {
-        let Some(mut connection) = self.forget(key) else { return };
+        let Some(connection) = self.forget(key) else { return };
         let reason = match reason {
             CloseReason::PollDone | CloseReason::PollElapsed => EndReason::Poll,
             CloseReason::WriteTimeout => EndReason::WriteTimeout,
@@ -271,7 +424,11 @@ impl Shard {
             CloseReason::Finished => EndReason::Finished,
         };
         let settled = Position { epoch: self.around.log.epoch(), offset: cursor.saturating_sub(1) };
-        connection.outlet.close(End { reason, settled });
+        let now = self.around.clock.now();
+        let end = End { reason, settled: Some(settled) };
+        if let Some(socket) = connection.outlet.end(end, now) {
+            self.lingering.insert(key.data().as_ffi(), (socket, now + self.linger_ms));
+        }
     }
 }
 

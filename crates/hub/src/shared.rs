@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 
 use tidings_core::Epoch;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::HubOptions;
+use crate::census::Admitted;
 use crate::journal::Work;
 use crate::mailbox::{Command, Mailbox};
 use crate::surroundings::Surroundings;
@@ -24,8 +25,6 @@ pub(crate) struct Shared {
     /// A thread has failed.
     pub(crate) failed: Arc<AtomicBool>,
     next_shard: AtomicUsize,
-    connections: AtomicUsize,
-    connection_ended: Notify,
     draining: AtomicBool,
 }
 
@@ -48,7 +47,7 @@ pub enum SubscribeError {
     /// reason to come back.
     #[error("the topics are finished")]
     Finished,
-    /// The hub is shutting down; go elsewhere or come back.
+    /// The hub is shutting down, or all its shards have failed; go elsewhere or come back.
     #[error("the hub is shutting down")]
     ShuttingDown,
 }
@@ -70,8 +69,6 @@ impl Shared {
             _trimming: trimming,
             failed,
             next_shard: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            connection_ended: Notify::new(),
             draining: AtomicBool::new(false),
         }
     }
@@ -80,10 +77,12 @@ impl Shared {
         self.around.log.epoch()
     }
 
-    /// The mailbox of the shard whose turn it is.
-    pub(crate) fn next_mailbox(&self) -> &Arc<Mailbox> {
+    /// The mailbox of the shard whose turn it is; `None` if all shards have failed.
+    pub(crate) fn next_mailbox(&self) -> Option<&Arc<Mailbox>> {
         let mailboxes = &self.shards.mailboxes;
-        &mailboxes[self.next_shard.fetch_add(1, Ordering::Relaxed) % mailboxes.len()]
+        let first = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        let turns = (0..mailboxes.len()).map(|turn| &mailboxes[(first + turn) % mailboxes.len()]);
+        turns.into_iter().find(|mailbox| mailbox.is_open())
     }
 
     pub(crate) fn begin_draining(&self) {
@@ -94,37 +93,14 @@ impl Shared {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Counts a connection in, if there may be one more; [`release_connection`] counts it out.
-    ///
-    /// [`release_connection`]: Self::release_connection
-    pub(crate) fn admit_connection(&self) -> Result<(), SubscribeError> {
+    /// Counts a connection in, if there may be one more.
+    pub(crate) fn admit_connection(&self) -> Result<Admitted, SubscribeError> {
         if self.is_draining() {
             return Err(SubscribeError::ShuttingDown);
         }
         let connections_max = self.options.limits.connections_max;
-        if self.connections.fetch_add(1, Ordering::SeqCst) >= connections_max {
-            self.connections.fetch_sub(1, Ordering::SeqCst);
-            self.around.meter.turned_away.fetch_add(1, Ordering::Relaxed);
-            return Err(SubscribeError::TooManyConnections { connections_max });
-        }
-        self.around.meter.subscribers.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    pub(crate) fn release_connection(&self) {
-        self.around.meter.subscribers.fetch_sub(1, Ordering::Relaxed);
-        self.connections.fetch_sub(1, Ordering::SeqCst);
-        self.connection_ended.notify_waiters();
-    }
-
-    pub(crate) async fn all_connections_ended(&self) {
-        loop {
-            let ended = self.connection_ended.notified();
-            if self.connections.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            ended.await;
-        }
+        let admitted = self.around.census.admit(connections_max);
+        admitted.ok_or(SubscribeError::TooManyConnections { connections_max })
     }
 }
 

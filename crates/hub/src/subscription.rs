@@ -3,18 +3,18 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tidings_core::{Epoch, Position, Topic};
 use tidings_sse::{Decoder, DecoderLimits, Item};
 
+use crate::backlog::{Backlog, Piece, Take};
+use crate::census::Admitted;
 use crate::delivery::Encoded;
 use crate::mailbox::{Command, Mailbox};
-use crate::meter::EndReason;
-use crate::outlet::{Backlog, End, Piece, Take};
+use crate::meter::Tally;
+use crate::outlet::End;
 use crate::shared::Shared;
 
 /// An event as it was published, with its id.
@@ -54,8 +54,8 @@ pub struct Subscription {
     backlog: Arc<Backlog>,
     taken: VecDeque<Piece>,
     begins_after: Option<Position>,
-    opened_at: Instant,
     end: Option<End>,
+    admitted: Admitted,
 }
 
 impl Subscription {
@@ -64,10 +64,10 @@ impl Subscription {
         mailbox: Arc<Mailbox>,
         backlog: Arc<Backlog>,
         begins_after: Option<Position>,
+        admitted: Admitted,
     ) -> Self {
-        let opened_at = Instant::now();
         let taken = VecDeque::new();
-        Self { shared, mailbox, backlog, taken, begins_after, opened_at, end: None }
+        Self { shared, mailbox, backlog, taken, begins_after, end: None, admitted }
     }
 
     /// The position after which it begins: every later matching event is received. `None` if it
@@ -126,7 +126,7 @@ impl Subscription {
     /// The position up to which everything is settled, once the stream has ended: where a poll
     /// goes on.
     pub fn settled(&self) -> Option<Position> {
-        self.end.map(|end| end.settled)
+        self.end.and_then(|end| end.settled)
     }
 
     /// Takes what waits; false once the stream has ended.
@@ -164,23 +164,20 @@ impl Subscription {
     }
 
     fn count_delivered(&self) {
-        let meter = &self.shared.around.meter;
+        let mut tally = Tally::default();
         let now_micros = self.shared.around.clock.now_micros();
-        let (mut events, mut replayed, mut bytes) = (0, 0, 0);
         for piece in &self.taken {
-            bytes += piece.len() as u64;
-            let Piece::Event { entry, live } = piece else { continue };
-            events += 1;
-            if *live {
-                let latency = now_micros.saturating_sub(entry.payload.published_micros);
-                meter.delivery_latency.observe(Duration::from_micros(latency), 1);
-            } else {
-                replayed += 1;
+            tally.count_bytes(piece.len() as u64);
+            match piece {
+                Piece::Event { entry, live: true } => {
+                    let published = std::iter::once(entry.payload.published_micros);
+                    tally.count_live(published, now_micros);
+                }
+                Piece::Event { live: false, .. } => tally.count_replayed(1),
+                Piece::Control(_) | Piece::Heartbeat => {}
             }
         }
-        meter.delivered.fetch_add(events, Relaxed);
-        meter.replayed.fetch_add(replayed, Relaxed);
-        meter.delivered_bytes.fetch_add(bytes, Relaxed);
+        tally.settle(&self.shared.around.meter);
     }
 }
 
@@ -189,9 +186,9 @@ impl Drop for Subscription {
         if let Some(key) = self.backlog.detach() {
             self.mailbox.send(Command::Unsubscribe(key));
         }
-        let reason = self.backlog.end().map_or(EndReason::Client, |end| end.reason);
-        self.shared.around.meter.count_end(reason, self.opened_at.elapsed());
-        self.shared.release_connection();
+        if let Some(end) = self.backlog.end() {
+            self.admitted.reason = end.reason;
+        }
     }
 }
 

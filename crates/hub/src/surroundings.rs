@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidings_log::{EventLog, ReadLimit};
 
 use crate::Limits;
+use crate::census::Census;
 use crate::clock::Clock;
 use crate::meter::Meter;
 use crate::replay::Replay;
@@ -15,6 +16,7 @@ use crate::tail::Tail;
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) census: Arc<Census>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) replay: Arc<Replay>,
@@ -23,9 +25,11 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     pub(crate) fn new(log: Arc<dyn EventLog>, limits: &Limits) -> Self {
+        let (clock, meter) = (Clock::start(), Arc::new(Meter::new()));
         Self {
-            clock: Clock::start(),
-            meter: Arc::new(Meter::new()),
+            clock,
+            census: Arc::new(Census::new(clock, Arc::clone(&meter))),
+            meter,
             tail: Arc::new(Tail::new(log.bounds().next, limits)),
             replay: Arc::new(Replay::new(Arc::clone(&log), limits)),
             read_limit: limits.read_limit(),

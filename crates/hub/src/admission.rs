@@ -1,0 +1,76 @@
+//! A subscription that may begin.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use tidings_core::{Gap, Interest, Position, Start, StreamOptions};
+
+use crate::Session;
+use crate::backlog::{Abort, Backlog};
+use crate::census::Admitted;
+use crate::mailbox::{Command, Mailbox, Subscribe};
+use crate::outlet::Outlet;
+use crate::shared::Shared;
+use crate::socket::Socket;
+use crate::subscription::Subscription;
+
+/// A subscription that may begin: its start is known, and its place among the connections taken.
+/// Dropping it gives the place back.
+pub struct Admission {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) interest: Interest,
+    pub(crate) start: Start,
+    pub(crate) gap: Option<Gap>,
+    pub(crate) stream: StreamOptions,
+    pub(crate) abort: Option<Abort>,
+    pub(crate) admitted: Admitted,
+}
+
+impl Admission {
+    /// The position after which it begins: every later matching event is received. `None` if it
+    /// begins with the last events, which are only known once they are found.
+    pub fn begins_after(&self) -> Option<Position> {
+        let offset = match self.start {
+            Start::After(offset) => offset,
+            Start::At(offset) => offset.saturating_sub(1),
+            Start::Last(_) => return None,
+        };
+        Some(Position { epoch: self.shared.epoch(), offset })
+    }
+
+    /// Begins it, for a reader that pulls what it receives.
+    pub fn pull(self) -> Subscription {
+        let begins_after = self.begins_after();
+        let Self { shared, mailbox, interest, start, gap, stream, abort, admitted } = self;
+        let backlog_bytes_max = shared.options.limits.backlog_bytes_max;
+        let budget = Arc::clone(shared.around.replay.budget());
+        let backlog = Arc::new(Backlog::new(backlog_bytes_max, budget, abort));
+        let outlet = Outlet::Backlog(Arc::clone(&backlog));
+        let subscribe = Subscribe { interest, start, gap, stream, outlet };
+        mailbox.send(Command::Subscribe(Box::new(subscribe)));
+        Subscription::new(shared, mailbox, backlog, begins_after, admitted)
+    }
+
+    /// Begins it on a socket, which the hub owns from now on.
+    ///
+    /// The head of an HTTP/1.1 response and the first lines of the stream, if any, have been
+    /// written; the hub writes events as chunks of its body (RFC 9112, section 7.1), ends it with the
+    /// last chunk, and closes the socket. What the client sends is dropped, and its end of
+    /// the connection ends the stream.
+    ///
+    /// The socket must be non-blocking. The option `abort` is not used. When the last clone of the hub is
+    /// dropped, the stream ends.
+    pub fn serve(self, socket: TcpStream, session: Option<Box<dyn Session>>) {
+        let Self { mailbox, interest, start, gap, stream, admitted, .. } = self;
+        let outlet = Outlet::Socket(Socket::new(socket, session, admitted));
+        let subscribe = Subscribe { interest, start, gap, stream, outlet };
+        mailbox.send(Command::Subscribe(Box::new(subscribe)));
+    }
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admission").field("interest", &self.interest).finish_non_exhaustive()
+    }
+}
