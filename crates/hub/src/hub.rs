@@ -386,3 +386,6 @@ const LOG_READERS: usize = 2;
 /// Steps of reading to find out that a finished topic has nothing left for someone who filters by
 /// type; if that is not enough, a stream is opened and ends by itself.
 const OVER_STEPS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests;

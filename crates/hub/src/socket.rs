@@ -209,9 +209,10 @@ impl Socket {
             let rest = &bytes[sent..];
             let written = match &mut self.session {
                 None => (&self.stream).write(rest),
+                // Once nothing is held back it takes something.
                 Some(session) => session
-                    .write_vectored(&self.stream, &[IoSlice::new(rest)])
-                    .inspect(|_| drop(session.flush(&self.stream))),
+                    .flush(&self.stream)
+                    .and_then(|()| session.write_vectored(&self.stream, &[IoSlice::new(rest)])),
             };
             match written {
                 Ok(0) => return Sent { bytes: sent, is_all: false },

@@ -5,6 +5,7 @@ mod finished;
 mod keys;
 mod log;
 mod rules;
+mod sockets;
 
 use std::sync::Arc;
 use std::time::Duration;
