@@ -6,63 +6,66 @@
 
 use crate::{Entry, Interest, Selector, Topic};
 
-/// The finished topics of one interest.
+/// The finished topics of one interest. Takes memory only while there are any.
+#[derive(Debug, Default)]
+pub(crate) struct FinishedTopics(Option<Box<Known>>);
+
+/// At least one topic is finished, of an interest that names nothing but exact topics.
 #[derive(Debug)]
-pub(crate) struct FinishedTopics {
-    /// How many topics the interest names, or `None` if it has a pattern.
-    topic_count: Option<usize>,
+struct Known {
+    /// How many topics the interest names.
+    topic_count: usize,
     /// Those that are finished with the offset of their last event, sorted by topic.
     finished: Vec<(Topic, u64)>,
 }
 
 impl FinishedTopics {
-    /// All topics of `interest` are open.
-    pub(crate) fn none_of(interest: &Interest) -> Self {
-        Self { topic_count: interest.exact_topics().map(Iterator::count), finished: Vec::new() }
-    }
-
     /// Replaces what is known by what the log says, as far as it happened before `head`; the rest
     /// is still to come through [`note`](Self::note).
     pub(crate) fn replace(&mut self, interest: &Interest, finished: &[(Topic, u64)], head: u64) {
-        self.finished.clear();
-        if self.topic_count.is_none() {
-            return;
-        }
+        self.0 = None;
         for (topic, offset) in finished {
             if *offset < head && names(interest, topic) {
-                self.finish(topic, *offset);
+                self.finish(interest, topic, *offset);
             }
         }
     }
 
     /// Takes note of an event at the head that has one of the topics of `interest`.
     pub(crate) fn note<P>(&mut self, interest: &Interest, entry: &Entry<P>) {
-        if entry.is_final && self.topic_count.is_some() {
+        if entry.is_final {
             for topic in entry.topics.iter().filter(|topic| names(interest, topic)) {
-                self.finish(topic, entry.offset);
+                self.finish(interest, topic, entry.offset);
             }
-        } else if !self.finished.is_empty() {
-            self.finished.retain(|(topic, _)| !entry.topics.contains(topic));
+        } else if let Some(known) = &mut self.0 {
+            known.finished.retain(|(topic, _)| !entry.topics.contains(topic));
+            if known.finished.is_empty() {
+                self.0 = None;
+            }
         }
     }
 
     /// The offset after which no event is to come, or `None` while one may.
     pub(crate) fn end(&self) -> Option<u64> {
-        if self.topic_count != Some(self.finished.len()) {
-            return None;
-        }
-        self.finished.iter().map(|&(_, offset)| offset).max()
+        let known = self.0.as_ref().filter(|known| known.finished.len() == known.topic_count)?;
+        known.finished.iter().map(|&(_, offset)| offset).max()
     }
 
     /// The finished topics, sorted.
     pub(crate) fn topics(&self) -> Vec<Topic> {
-        self.finished.iter().map(|(topic, _)| topic.clone()).collect()
+        let known = self.0.iter().flat_map(|known| &known.finished);
+        known.map(|(topic, _)| topic.clone()).collect()
     }
 
-    fn finish(&mut self, topic: &Topic, offset: u64) {
-        match self.finished.binary_search_by(|(known, _)| known.cmp(topic)) {
-            Ok(place) => self.finished[place].1 = offset,
-            Err(place) => self.finished.insert(place, (topic.clone(), offset)),
+    fn finish(&mut self, interest: &Interest, topic: &Topic, offset: u64) {
+        let Some(topic_count) = interest.exact_topics().map(Iterator::count) else { return };
+        let finished = &mut self
+            .0
+            .get_or_insert_with(|| Box::new(Known { topic_count, finished: Vec::new() }))
+            .finished;
+        match finished.binary_search_by(|(known, _)| known.cmp(topic)) {
+            Ok(place) => finished[place].1 = offset,
+            Err(place) => finished.insert(place, (topic.clone(), offset)),
         }
     }
 }

@@ -23,8 +23,9 @@ use crate::effect::{
     Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
 };
 use crate::finished_topics::FinishedTopics;
-use crate::subscriber::{GroupKey, Phase, Search, StreamOptions, Subscriber};
-use crate::timer_wheel::TimerWheel;
+use crate::short_vec::ShortVec;
+use crate::subscriber::{GroupKey, OptionalOffset, Phase, Search, StreamOptions, Subscriber};
+use crate::timer_wheel::{Tick, TimerWheel, tick_of};
 use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, Topic, TopicIndex};
 
 /// The times the state machine keeps.
@@ -46,7 +47,7 @@ pub struct HubState<P> {
     /// The first offset that has not been appended.
     head: u64,
     subscribers: SlotMap<SubscriberKey, Subscriber>,
-    groups: SlotMap<GroupKey, Group<P>>,
+    groups: SlotMap<GroupKey, Group>,
     group_by_interest: HashMap<Arc<Interest>, GroupKey>,
     index: TopicIndex<GroupKey>,
     wheel: TimerWheel<SubscriberKey>,
@@ -54,21 +55,30 @@ pub struct HubState<P> {
     broadcasts: VecDeque<Broadcast<P>>,
     /// The groups that one entry may be for; empty between calls.
     candidates: Vec<GroupKey>,
-    /// The groups that the entries being appended matched; empty between calls.
-    touched: Vec<GroupKey>,
+    /// What the entries being appended hold for each group they matched; empty between calls.
+    touched: Vec<Touched<P>>,
+    /// What is due; empty between calls.
+    due: Vec<(Tick, SubscriberKey)>,
 }
 
 /// Subscribers with equal interests.
 #[derive(Debug)]
-struct Group<P> {
+struct Group {
     interest: Arc<Interest>,
-    member_count: usize,
-    live: Vec<SubscriberKey>,
+    live: ShortVec<SubscriberKey>,
     finished: FinishedTopics,
-    /// What the entries being appended hold for it; empty between calls.
+    member_count: u32,
+    /// Its place among the touched groups, or [`UNTOUCHED`], as it is between calls.
+    touched: u32,
+    /// Whether public events of its topics may not be for it.
+    is_filtered: bool,
+}
+
+/// A group that entries being appended are for, or whose topics they finish.
+#[derive(Debug)]
+struct Touched<P> {
+    group: GroupKey,
     matched: Vec<Arc<Entry<P>>>,
-    /// Whether it is among the touched groups; false between calls.
-    is_touched: bool,
 }
 
 /// A batch on its way to the live members of a group, from the last to the first, so that a member
@@ -100,6 +110,7 @@ impl<P> HubState<P> {
             broadcasts: VecDeque::new(),
             candidates: Vec::new(),
             touched: Vec::new(),
+            due: Vec::new(),
         }
     }
 
@@ -125,9 +136,9 @@ impl<P> HubState<P> {
             self.announce(key, Notice::Gap(gap));
         }
         self.schedule(key, now);
-        match self.subscribers[key].phase {
-            Phase::Seeking(search) => self.seek(key, search),
-            _ => self.advance(key, now),
+        match self.subscribers[key].rare().search {
+            Some(search) => self.seek(key, search),
+            None => self.advance(key, now),
         }
         key
     }
@@ -142,11 +153,12 @@ impl<P> HubState<P> {
     pub fn shutdown(&mut self, retry_ms: Millis, drain_ms: Millis, now: Millis) {
         let keys: Vec<SubscriberKey> = self.subscribers.keys().collect();
         for (index, &key) in keys.iter().enumerate() {
-            let jitter = f64::from(self.subscribers[key].stream.jitter);
+            let jitter = self.subscribers[key].jitter();
             let retry_ms = retry_ms + (4.0 * jitter * retry_ms as f64) as Millis;
             self.announce(key, Notice::Shutdown { retry_ms });
             let end_at = now + drain_ms * index as Millis / keys.len() as Millis;
-            self.subscribers[key].end = Some((end_at, CloseReason::Shutdown));
+            let end = Some((end_at, CloseReason::Shutdown));
+            self.subscribers[key].update_rare(|rare| rare.end = end);
             self.schedule(key, now);
         }
     }
@@ -167,24 +179,31 @@ impl<P> HubState<P> {
                 if group.live.is_empty() {
                     continue;
                 }
-                let passes =
-                    group.interest.passes(&entry.topics, entry.event_type.as_ref(), entry.private);
-                if passes {
-                    group.matched.push(Arc::clone(entry));
-                }
+                let passes = !(group.is_filtered || entry.private)
+                    || group.interest.passes(
+                        &entry.topics,
+                        entry.event_type.as_ref(),
+                        entry.private,
+                    );
                 let is_over = entry.is_final && group.finished.end().is_some();
-                if (passes || is_over) && !std::mem::replace(&mut group.is_touched, true) {
-                    self.touched.push(key);
+                if !passes && !is_over {
+                    continue;
+                }
+                if group.touched == UNTOUCHED {
+                    group.touched = self.touched.len() as u32;
+                    self.touched.push(Touched { group: key, matched: Vec::new() });
+                }
+                if passes {
+                    let touched = &mut self.touched[group.touched as usize];
+                    touched.matched.push(Arc::clone(entry));
                 }
             }
         }
         let next = self.head;
-        for key in self.touched.drain(..) {
-            let group = &mut self.groups[key];
-            group.is_touched = false;
-            let entries = std::mem::take(&mut group.matched);
+        for Touched { group, matched: entries } in self.touched.drain(..) {
+            self.groups[group].touched = UNTOUCHED;
             let batch = (!entries.is_empty()).then(|| Arc::new(Batch { entries, next }));
-            self.broadcasts.push_back(Broadcast { group: key, batch, next, remaining: None });
+            self.broadcasts.push_back(Broadcast { group, batch, next, remaining: None });
         }
     }
 
@@ -195,7 +214,7 @@ impl<P> HubState<P> {
         let settled: Vec<(SubscriberKey, u64)> = self
             .groups
             .values()
-            .flat_map(|group| group.live.iter().map(|&key| (key, self.settled(key))))
+            .flat_map(|group| group.live.as_slice().iter().map(|&key| (key, self.settled(key))))
             .collect();
         self.head = self.head.max(next);
         for group in self.groups.values_mut() {
@@ -229,9 +248,9 @@ impl<P> HubState<P> {
         subscriber.cursor = rest.map_or(write.batch.next, |entry| entry.offset);
         if accepted > 0 {
             subscriber.written_at = now;
-            subscriber.resumed_after = None;
+            subscriber.resumed_after = OptionalOffset::NONE;
         }
-        let is_answered = accepted > 0 && subscriber.stream.poll_deadline.is_some();
+        let is_answered = accepted > 0 && !subscriber.is_plain() && subscriber.rare().is_poll;
         if self.is_finished(key) {
             self.finish(key);
         } else if is_answered {
@@ -278,38 +297,44 @@ impl<P> HubState<P> {
                 self.skip_to(key, oldest);
                 self.advance(key, now);
             }
-            ReadOutcome::Failed => self.wait_for_log(key, None, now),
+            ReadOutcome::Failed => self.wait_for_log(key, now),
         }
     }
 
     /// Takes the answer to [`Effect::Seek`].
     pub fn handle_sought(&mut self, key: SubscriberKey, outcome: SeekOutcome, now: Millis) {
-        let Some(Phase::Seeking(search)) = self.phase(key) else { return };
+        if self.phase(key) != Some(Phase::Seeking) {
+            return;
+        }
         match outcome {
             SeekOutcome::Found { found, lowest, before, complete } => {
                 let subscriber = &mut self.subscribers[key];
                 subscriber.cursor = lowest.unwrap_or(subscriber.cursor);
-                let wanted = search.wanted.saturating_sub(found);
+                let search = subscriber.rare().search;
+                let wanted = search.map_or(0, |search| search.wanted.saturating_sub(found));
                 if wanted == 0 || complete {
+                    subscriber.update_rare(|rare| rare.search = None);
                     self.advance(key, now);
                 } else {
                     self.seek(key, Search { wanted, before });
                 }
             }
-            SeekOutcome::Failed => self.wait_for_log(key, Some(search), now),
+            SeekOutcome::Failed => self.wait_for_log(key, now),
         }
     }
 
     /// Takes note of the time: sends heartbeats and ends what has timed out.
     pub fn handle_timeout(&mut self, now: Millis) {
-        let mut due = Vec::new();
+        let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(now, &mut due);
-        for (at, key) in due {
+        for (tick, key) in due.drain(..) {
             // One that was scheduled again since has an entry of its own for that.
-            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.timer_at == at) {
+            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.timer == tick) {
                 self.handle_deadline(key, now);
             }
         }
+        self.due = due;
+        self.due.shrink_to(DUE_CAPACITY_KEPT);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), or `None` if nothing waits.
@@ -339,7 +364,8 @@ impl<P> HubState<P> {
 
     fn poll_broadcast(&mut self) -> Option<Effect<P>> {
         while let Some(broadcast) = self.broadcasts.front_mut() {
-            let live = self.groups.get(broadcast.group).map_or(&[][..], |group| &group.live);
+            let live =
+                self.groups.get(broadcast.group).map_or(&[][..], |group| group.live.as_slice());
             let remaining = broadcast.remaining.unwrap_or(live.len()).min(live.len());
             let Some(place) = remaining.checked_sub(1) else {
                 self.broadcasts.pop_front();
@@ -381,14 +407,16 @@ impl<P> HubState<P> {
         if subscriber.cursor < head {
             return self.read(key);
         }
-        if subscriber.end.is_some_and(|(deadline, _)| deadline <= now) {
-            let reason = subscriber.end.map_or(CloseReason::PollElapsed, |(_, reason)| reason);
+        let rare = subscriber.rare();
+        if let Some((_, reason)) = rare.end.filter(|&(deadline, _)| deadline <= now) {
             return self.close(key, reason);
         }
-        if subscriber.stream.poll_deadline.is_some() && subscriber.is_told {
+        if rare.is_poll && rare.is_told {
             return self.close(key, CloseReason::PollDone);
         }
-        subscriber.told_until.get_or_insert(subscriber.cursor.saturating_sub(1));
+        if subscriber.told_until == OptionalOffset::NONE {
+            subscriber.told_until = Some(subscriber.cursor.saturating_sub(1)).into();
+        }
         let live = &mut self.groups[subscriber.group].live;
         subscriber.phase = Phase::Live { place: live.len() as u32 };
         live.push(key);
@@ -407,7 +435,8 @@ impl<P> HubState<P> {
 
     fn seek(&mut self, key: SubscriberKey, search: Search) {
         let subscriber = &mut self.subscribers[key];
-        subscriber.phase = Phase::Seeking(search);
+        subscriber.phase = Phase::Seeking;
+        subscriber.update_rare(|rare| rare.search = Some(search));
         self.effects.push_back(Effect::Seek {
             subscriber: key,
             interest: Arc::clone(&self.groups[subscriber.group].interest),
@@ -452,8 +481,8 @@ impl<P> HubState<P> {
         let subscriber = &mut self.subscribers[key];
         // What lies beyond the head will be handed in all the same.
         let dropped = dropped.unwrap_or(0).min(self.head.saturating_sub(1));
-        let told_until = subscriber.told_until.unwrap_or(dropped);
-        subscriber.told_until = Some(told_until.max(dropped));
+        let told_until = subscriber.told_until.get().unwrap_or(dropped);
+        subscriber.told_until = Some(told_until.max(dropped)).into();
         if dropped > told_until {
             let missed = subscriber.cursor;
             self.tell_gone(key, missed, dropped + 1);
@@ -463,7 +492,8 @@ impl<P> HubState<P> {
     /// Says that events from `missed` up to, not including, `oldest` are gone.
     fn tell_gone(&mut self, key: SubscriberKey, missed: u64, oldest: u64) {
         let subscriber = &mut self.subscribers[key];
-        let notice = match subscriber.resumed_after.take() {
+        let resumed_after = std::mem::replace(&mut subscriber.resumed_after, OptionalOffset::NONE);
+        let notice = match resumed_after.get() {
             Some(offset) => Notice::Gap(Gap {
                 requested: Position { epoch: self.epoch, offset }.to_string(),
                 oldest,
@@ -476,8 +506,11 @@ impl<P> HubState<P> {
 
     fn announce(&mut self, key: SubscriberKey, notice: Notice) {
         let subscriber = &mut self.subscribers[key];
-        if subscriber.stream.control || matches!(notice, Notice::Shutdown { .. }) {
-            subscriber.is_told = true;
+        if subscriber.control || matches!(notice, Notice::Shutdown { .. }) {
+            if !subscriber.is_plain() {
+                // Only to a poll does it matter.
+                subscriber.update_rare(|rare| rare.is_told = rare.is_poll);
+            }
             self.effects.push_back(Effect::Announce { subscriber: key, notice });
         }
     }
@@ -488,9 +521,11 @@ impl<P> HubState<P> {
         self.schedule_at(key, now + self.options.write_timeout_ms);
     }
 
-    fn wait_for_log(&mut self, key: SubscriberKey, search: Option<Search>, now: Millis) {
+    fn wait_for_log(&mut self, key: SubscriberKey, now: Millis) {
         let retry_at = now + self.options.log_retry_ms;
-        self.subscribers[key].phase = Phase::WaitingForLog { retry_at, search };
+        let subscriber = &mut self.subscribers[key];
+        subscriber.phase = Phase::WaitingForLog;
+        subscriber.update_rare(|rare| rare.retry_at = Some(retry_at));
         self.schedule_at(key, retry_at);
     }
 
@@ -530,16 +565,20 @@ impl<P> HubState<P> {
 
     fn handle_deadline(&mut self, key: SubscriberKey, now: Millis) {
         let subscriber = &mut self.subscribers[key];
-        subscriber.timer_at = Millis::MAX;
-        let end = subscriber.end.filter(|&(deadline, _)| deadline <= now);
+        subscriber.timer = Tick::MAX;
+        let rare = subscriber.rare();
+        let end = rare.end.filter(|&(deadline, _)| deadline <= now);
         if let Some((_, reason)) = end.filter(|&(_, reason)| may_end(reason, subscriber.phase)) {
             return self.close(key, reason);
         }
         match subscriber.phase {
-            Phase::WaitingForLog { retry_at, search } if retry_at <= now => match search {
-                Some(search) => self.seek(key, search),
-                None => self.read(key),
-            },
+            Phase::WaitingForLog if rare.retry_at.is_some_and(|retry_at| retry_at <= now) => {
+                subscriber.update_rare(|rare| rare.retry_at = None);
+                match rare.search {
+                    Some(search) => self.seek(key, search),
+                    None => self.read(key),
+                }
+            }
             phase => {
                 let due = subscriber.written_at + heartbeat_after(&self.options, subscriber);
                 let is_silent = due <= now || phase == Phase::Blocked;
@@ -556,20 +595,18 @@ impl<P> HubState<P> {
     fn schedule(&mut self, key: SubscriberKey, now: Millis) {
         let subscriber = &self.subscribers[key];
         let silent = subscriber.written_at + heartbeat_after(&self.options, subscriber);
-        let retry = match subscriber.phase {
-            Phase::WaitingForLog { retry_at, .. } => retry_at,
-            _ => Millis::MAX,
-        };
+        let rare = subscriber.rare();
         // An end that has passed waits for the phase, not for the time.
-        let end = subscriber.end.map(|(deadline, _)| deadline).filter(|&deadline| deadline >= now);
-        self.schedule_at(key, end.unwrap_or(Millis::MAX).min(silent).min(retry).max(now));
+        let end = rare.end.map(|(deadline, _)| deadline).filter(|&deadline| deadline >= now);
+        let first = [end, rare.retry_at].into_iter().flatten().fold(silent, Millis::min);
+        self.schedule_at(key, first.max(now));
     }
 
     fn schedule_at(&mut self, key: SubscriberKey, at: Millis) {
-        let subscriber = &mut self.subscribers[key];
-        if at < subscriber.timer_at {
-            subscriber.timer_at = at;
-            self.wheel.schedule(at, key);
+        let (subscriber, tick) = (&mut self.subscribers[key], tick_of(at));
+        if tick < subscriber.timer {
+            subscriber.timer = tick;
+            self.wheel.schedule(tick, key);
         }
     }
 
@@ -581,15 +618,15 @@ impl<P> HubState<P> {
             return key;
         }
         let interest = Arc::new(interest);
-        let mut known = FinishedTopics::none_of(&interest);
+        let mut known = FinishedTopics::default();
         known.replace(&interest, finished, self.head);
         let key = self.groups.insert(Group {
             interest: Arc::clone(&interest),
-            member_count: 1,
-            live: Vec::new(),
+            live: ShortVec::Empty,
             finished: known,
-            matched: Vec::new(),
-            is_touched: false,
+            member_count: 1,
+            touched: UNTOUCHED,
+            is_filtered: !interest.wants_all_types(),
         });
         for selector in interest.selectors() {
             self.index.insert(selector, key);
@@ -622,7 +659,7 @@ impl<P> HubState<P> {
         let Phase::Live { place } = subscriber.phase else { return };
         let live = &mut self.groups[subscriber.group].live;
         live.swap_remove(place as usize);
-        if let Some(&moved) = live.get(place as usize) {
+        if let Some(&moved) = live.as_slice().get(place as usize) {
             self.subscribers[moved].phase = Phase::Live { place };
         }
     }
@@ -635,15 +672,20 @@ impl<P> HubState<P> {
 /// Whether what is under way may be cut short. A poll first gets what is kept: until it has
 /// reached the head, nobody knows that there is nothing.
 fn may_end(reason: CloseReason, phase: Phase) -> bool {
-    let is_settling = matches!(phase, Phase::Seeking(_) | Phase::Reading | Phase::Offering);
+    let is_settling = matches!(phase, Phase::Seeking | Phase::Reading | Phase::Offering);
     !(reason == CloseReason::PollElapsed && is_settling)
 }
 
 /// How long a stream may be silent: the heartbeat, or up to a fifth less.
 fn heartbeat_after(options: &StateOptions, subscriber: &Subscriber) -> Millis {
     let spread = options.heartbeat_ms as f64 / 5.0;
-    options.heartbeat_ms - (spread * f64::from(subscriber.stream.jitter)) as Millis
+    options.heartbeat_ms - (spread * subscriber.jitter()) as Millis
 }
+
+/// The place of a group that is not among the touched ones.
+const UNTOUCHED: u32 = u32::MAX;
+/// Room that is kept for what comes due together.
+const DUE_CAPACITY_KEPT: usize = 1_024;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 //! Subscribers with equal interests receive the same events, so the hub decides once for all of
 //! them. Two interests are equal when they hold the same selectors and types in any order.
 
+use std::hash::{Hash, Hasher};
+
 use crate::template::TopicBits;
 use crate::{EventType, Rights, Selector, Topic};
 
@@ -12,23 +14,30 @@ const UNTYPED: &str = "message";
 /// Decides whether an event is delivered to a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Interest {
-    selectors: Box<[Selector]>,
+    selectors: Selectors,
     event_types: Box<[EventType]>,
     rights: Rights,
+}
+
+/// Sorted by text, each once. Most interests have one, which needs no memory of its own.
+#[derive(Debug, Clone)]
+enum Selectors {
+    One(Selector),
+    Several(Box<[Selector]>),
 }
 
 impl Interest {
     /// Makes an interest in the topics that any of `selectors` matches. An empty `event_types`
     /// lets every type through; `message` stands for events without a type.
     pub fn new(selectors: Vec<Selector>, event_types: Vec<EventType>, rights: Rights) -> Self {
-        let selectors = normalise(selectors, Selector::as_str);
-        let event_types = normalise(event_types, EventType::as_str);
+        let selectors = Selectors::new(normalise(selectors, Selector::as_str));
+        let event_types = normalise(event_types, EventType::as_str).into();
         Self { selectors, event_types, rights }
     }
 
     /// The selectors, each once.
     pub fn selectors(&self) -> &[Selector] {
-        &self.selectors
+        self.selectors.as_slice()
     }
 
     /// The exact topics this interest is limited to, or `None` if a selector is a pattern.
@@ -36,8 +45,8 @@ impl Interest {
     /// A log that keeps an index by topic reads only these.
     pub fn exact_topics(&self) -> Option<impl Iterator<Item = &Topic>> {
         let exact = |selector: &Selector| matches!(selector, Selector::Exact(_));
-        self.selectors.iter().all(exact).then(|| {
-            self.selectors.iter().filter_map(|selector| match selector {
+        self.selectors().iter().all(exact).then(|| {
+            self.selectors().iter().filter_map(|selector| match selector {
                 Selector::Exact(topic) => Some(topic),
                 Selector::All | Selector::Template(_) => None,
             })
@@ -47,6 +56,11 @@ impl Interest {
     /// Whether an event under `topics` is delivered.
     pub fn admits(&self, topics: &[Topic], event_type: Option<&EventType>, private: bool) -> bool {
         self.selects(topics) && self.passes(topics, event_type, private)
+    }
+
+    /// Whether every public event that a selector matches is delivered.
+    pub(crate) fn wants_all_types(&self) -> bool {
+        self.event_types.is_empty()
     }
 
     /// The half of [`admits`](Self::admits) that remains once a selector is known to match.
@@ -62,7 +76,7 @@ impl Interest {
     fn selects(&self, topics: &[Topic]) -> bool {
         topics.iter().any(|topic| {
             let topic = TopicBits::new(topic);
-            self.selectors.iter().any(|selector| selector.matches_bits(&topic))
+            self.selectors().iter().any(|selector| selector.matches_bits(&topic))
         })
     }
 
@@ -72,11 +86,44 @@ impl Interest {
     }
 }
 
+impl Selectors {
+    fn new(mut selectors: Vec<Selector>) -> Self {
+        match selectors.pop() {
+            Some(only) if selectors.is_empty() => Self::One(only),
+            last => {
+                selectors.extend(last);
+                Self::Several(selectors.into())
+            }
+        }
+    }
+
+    fn as_slice(&self) -> &[Selector] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Several(selectors) => selectors,
+        }
+    }
+}
+
+impl PartialEq for Selectors {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Selectors {}
+
+impl Hash for Selectors {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
+    }
+}
+
 /// Sorts by text and removes what stands twice, so that equal sets compare equal.
-fn normalise<T>(mut items: Vec<T>, text: fn(&T) -> &str) -> Box<[T]> {
+fn normalise<T>(mut items: Vec<T>, text: fn(&T) -> &str) -> Vec<T> {
     items.sort_by(|a, b| text(a).cmp(text(b)));
     items.dedup_by(|a, b| text(a) == text(b));
-    items.into_boxed_slice()
+    items
 }
 
 #[cfg(test)]

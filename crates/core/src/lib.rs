@@ -18,6 +18,7 @@ mod rights;
 mod entry;
 mod interest;
 mod resume;
+mod short_vec;
 mod topic_index;
 mod timer_wheel;
 mod effect;

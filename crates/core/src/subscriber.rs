@@ -3,6 +3,7 @@
 use slotmap::new_key_type;
 
 use crate::effect::CloseReason;
+use crate::timer_wheel::Tick;
 use crate::{Millis, Start};
 
 new_key_type! {
@@ -24,38 +25,55 @@ pub struct StreamOptions {
 
 /// A cursor and its phase. `cursor` is the first offset that has not been offered; for a live
 /// subscriber it may lag behind the head by events that do not interest it.
+///
+/// There may be a million of them, so what few have at a time stands apart.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) group: GroupKey,
     pub(crate) cursor: u64,
-    pub(crate) phase: Phase,
     /// The offset it resumed after, until it has received something: what is found to be gone
     /// by then is a gap, later it means that the subscriber fell behind.
-    pub(crate) resumed_after: Option<u64>,
+    pub(crate) resumed_after: OptionalOffset,
     /// The highest offset whose removal from the middle of the log it need not be told of again.
     /// `None` for a start that named no id until what is kept has been read: it begins with that.
-    pub(crate) told_until: Option<u64>,
-    pub(crate) stream: StreamOptions,
+    pub(crate) told_until: OptionalOffset,
+    pub(crate) written_at: Millis,
+    pub(crate) phase: Phase,
+    /// The wheel entry that counts; others are stale.
+    pub(crate) timer: Tick,
+    /// In 65,536ths.
+    jitter: u16,
+    /// Whether notices are delivered.
+    pub(crate) control: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What a subscriber has that waits, searches or will end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rare {
+    /// It ends after the first batch.
+    pub(crate) is_poll: bool,
     /// A notice was delivered: enough of an answer for a poll.
     pub(crate) is_told: bool,
     /// When it ends in any case, and why.
     pub(crate) end: Option<(Millis, CloseReason)>,
-    pub(crate) written_at: Millis,
-    /// The wheel entry that counts; others are stale.
-    pub(crate) timer_at: Millis,
+    /// What is left of its search backwards.
+    pub(crate) search: Option<Search>,
+    /// When the log is tried again.
+    pub(crate) retry_at: Option<Millis>,
 }
 
 /// What a subscriber is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Looking backwards for the last events it wants; the cursor is at the oldest found so far.
-    Seeking(Search),
+    Seeking,
     /// A read is under way.
     Reading,
     /// A batch that was read is being offered.
     Offering,
-    /// The log could not be read; it is tried again at this time.
-    WaitingForLog { retry_at: Millis, search: Option<Search> },
+    /// The log could not be read, and is tried again at a certain time.
+    WaitingForLog,
     /// Everything before the head is settled; new events go straight to it. The number is its
     /// place among the live members of its group.
     Live { place: u32 },
@@ -72,6 +90,10 @@ pub(crate) struct Search {
     pub(crate) before: u64,
 }
 
+/// An offset or none, in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OptionalOffset(u64);
+
 impl Subscriber {
     /// A new subscriber has a step under way already: [`Phase::Reading`] or [`Phase::Seeking`].
     pub(crate) fn new(
@@ -81,25 +103,74 @@ impl Subscriber {
         stream: StreamOptions,
         now: Millis,
     ) -> Self {
-        let (cursor, phase, resumed_after) = match start {
-            Start::At(offset) => (offset, Phase::Reading, None),
-            Start::After(offset) => (offset + 1, Phase::Reading, Some(offset)),
-            Start::Last(0) => (head, Phase::Reading, None),
-            Start::Last(wanted) => (head, Phase::Seeking(Search { wanted, before: head }), None),
+        let (cursor, search, resumed_after) = match start {
+            Start::At(offset) => (offset, None, None),
+            Start::After(offset) => (offset + 1, None, Some(offset)),
+            Start::Last(0) => (head, None, None),
+            Start::Last(wanted) => (head, Some(Search { wanted, before: head }), None),
         };
         let end = stream.poll_deadline.map(|deadline| (deadline, CloseReason::PollElapsed));
-        let timer_at = Millis::MAX;
-        Self {
+        let is_poll = end.is_some();
+        let resumed_after = OptionalOffset::from(resumed_after);
+        let mut subscriber = Self {
             group,
             cursor,
-            phase,
             resumed_after,
             told_until: resumed_after,
-            stream,
-            is_told: false,
-            end,
             written_at: now,
-            timer_at,
+            phase: if search.is_some() { Phase::Seeking } else { Phase::Reading },
+            timer: Tick::MAX,
+            jitter: (stream.jitter * 65_536.0) as u16,
+            control: stream.control,
+            rare: None,
+        };
+        subscriber.set_rare(Rare { is_poll, end, search, ..Rare::default() });
+        subscriber
+    }
+
+    /// From 0 up to, not including, 1.
+    pub(crate) fn jitter(&self) -> f64 {
+        f64::from(self.jitter) / 65_536.0
+    }
+
+    pub(crate) fn rare(&self) -> Rare {
+        self.rare.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Changes what is rare; takes no memory for nothing.
+    pub(crate) fn update_rare(&mut self, update: impl FnOnce(&mut Rare)) {
+        let mut rare = self.rare();
+        update(&mut rare);
+        self.set_rare(rare);
+    }
+
+    fn set_rare(&mut self, rare: Rare) {
+        if rare == Rare::default() {
+            self.rare = None;
+        } else {
+            **self.rare.get_or_insert_default() = rare;
         }
     }
+
+    /// Whether there is nothing rare about it, which is cheap to ask.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.rare.is_none()
+    }
 }
+
+impl OptionalOffset {
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
+    pub(crate) fn get(self) -> Option<u64> {
+        (self != Self::NONE).then_some(self.0)
+    }
+}
+
+impl From<Option<u64>> for OptionalOffset {
+    fn from(offset: Option<u64>) -> Self {
+        offset.map_or(Self::NONE, Self)
+    }
+}
+
+/// What a slot of 72 bytes leaves when its key's version is taken off.
+const _: () = assert!(size_of::<Subscriber>() <= 64);

@@ -111,13 +111,13 @@ impl Template {
         &self.text.as_str()[..self.prefix_bytes]
     }
 
-    /// As [`Template::matches`], for a topic that is held against several templates.
     /// Returns the number of variables in all expressions.
     pub(crate) fn variable_count(&self) -> usize {
         let inside = |rest: &str| rest.find('}').map_or(0, |end| rest[..end].matches(',').count());
         self.as_str().split('{').skip(1).map(|rest| 1 + inside(rest)).sum()
     }
 
+    /// As [`Template::matches`], for a topic that is held against several templates.
     pub(crate) fn matches_bits(&self, topic: &TopicBits<'_>) -> bool {
         self.matches_counted(topic).0
     }

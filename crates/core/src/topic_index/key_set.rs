@@ -2,13 +2,15 @@
 
 use std::{collections::HashMap, hash::Hash};
 
+use crate::short_vec::ShortVec;
+
 /// Keys without duplicates, in an order that depends on its history alone.
 ///
 /// Up to [`SCAN_MAX`] keys it is searched from end to end; beyond, an index makes insertion and
 /// removal take constant time.
 #[derive(Clone, Debug)]
 pub(super) struct KeySet<K> {
-    keys: Vec<K>,
+    keys: ShortVec<K>,
     #[expect(clippy::box_collection, reason = "a table inside would double the size of a topic")]
     place_of: Option<Box<HashMap<K, usize>>>,
 }
@@ -27,7 +29,7 @@ pub(super) enum Removal {
 impl<K: Copy + Eq + Hash> KeySet<K> {
     /// Makes an empty set; allocates nothing.
     pub(super) fn new() -> Self {
-        Self { keys: Vec::new(), place_of: None }
+        Self { keys: ShortVec::Empty, place_of: None }
     }
 
     /// Returns false if `key` is there already.
@@ -35,15 +37,11 @@ impl<K: Copy + Eq + Hash> KeySet<K> {
         if self.place_of(key).is_some() {
             return false;
         }
-        if self.keys.is_empty() {
-            // Most topics have one subscriber, and `push` would make room for four.
-            self.keys.reserve_exact(1);
-        }
         self.keys.push(key);
         if let Some(places) = &mut self.place_of {
             places.insert(key, self.keys.len() - 1);
         } else if self.keys.len() > SCAN_MAX {
-            self.place_of = Some(Box::new(self.keys.iter().copied().zip(0..).collect()));
+            self.place_of = Some(Box::new(self.as_slice().iter().copied().zip(0..).collect()));
         }
         true
     }
@@ -53,16 +51,16 @@ impl<K: Copy + Eq + Hash> KeySet<K> {
         self.keys.swap_remove(place);
         if let Some(places) = &mut self.place_of {
             places.remove(&key);
-            if let Some(&moved) = self.keys.get(place) {
+            if let Some(&moved) = self.keys.as_slice().get(place) {
                 places.insert(moved, place);
             }
         }
-        self.shrink();
+        self.shrink_places();
         if self.keys.is_empty() { Removal::NoneLeft } else { Removal::SomeLeft }
     }
 
     pub(super) fn as_slice(&self) -> &[K] {
-        &self.keys
+        self.keys.as_slice()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,19 +70,16 @@ impl<K: Copy + Eq + Hash> KeySet<K> {
     fn place_of(&self, key: K) -> Option<usize> {
         match &self.place_of {
             Some(places) => places.get(&key).copied(),
-            None => self.keys.iter().position(|&known| known == key),
+            None => self.as_slice().iter().position(|&known| known == key),
         }
     }
 
     /// Gives memory back when three quarters are unused, which keeps removal constant on average.
-    fn shrink(&mut self) {
-        if self.keys.len() * 4 > self.keys.capacity() {
-            return;
-        }
-        self.keys.shrink_to(self.keys.len() * 2);
+    fn shrink_places(&mut self) {
+        let Some(places) = &mut self.place_of else { return };
         if self.keys.len() * 2 <= SCAN_MAX {
             self.place_of = None;
-        } else if let Some(places) = &mut self.place_of {
+        } else if self.keys.len() * 4 <= places.capacity() {
             places.shrink_to(self.keys.len() * 2);
         }
     }
@@ -135,7 +130,7 @@ mod tests {
             let mut set = KeySet::new();
             (0..count).for_each(|key| assert!(set.insert(key)));
             (0..count).for_each(|key| assert_ne!(set.remove(key), Removal::Absent));
-            assert_eq!((set.keys.capacity(), set.place_of.is_none()), (0, true), "{count}");
+            assert!(matches!(set.keys, ShortVec::Empty) && set.place_of.is_none(), "{count}");
         }
     }
 }
