@@ -11,7 +11,6 @@
 
 mod echo;
 mod load;
-mod mercure;
 mod request;
 mod target;
 
@@ -19,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bench_peers::mercure;
 use bench_stand::{Machine, Samples, Scratch, Served, own_cpu, sync_us, write_record};
 use clap::Parser;
 use serde_json::json;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use bench_peers::mercure;
 use bench_stand::{EventStream, Served, is_data, number_of};
 
-use crate::mercure;
 use crate::request::{Answer, Template};
 
 /// A server that publishes are sent to.
@@ -24,7 +24,7 @@ impl Target {
         match self {
             Self::Tidings { .. } => "tidings",
             Self::Echo => "bare hyper echo",
-            Self::Mercure { .. } => mercure::NAME,
+            Self::Mercure { .. } => "Mercure 0.20.2, Bolt",
         }
     }
 
@@ -37,7 +37,7 @@ impl Target {
                 Served::announced(command.args(arguments))
             }
             Self::Echo => Served::announced(Command::new(env::current_exe()?).arg("echo")),
-            Self::Mercure { program } => mercure::start(program, folder),
+            Self::Mercure { program } => mercure::start_durable(program, folder),
         }
     }
 
