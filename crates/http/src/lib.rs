@@ -27,8 +27,15 @@ mod request_id;
 mod front;
 mod router;
 mod head_timeout;
+mod tls;
+mod tls_session;
+mod wire;
+mod takeover;
+mod http2;
+mod connection;
 mod server;
 
 pub use options::HttpOptions;
 pub use router::router;
 pub use server::serve;
+pub use tls::{Tls, TlsError};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Tls;
+
 /// How a hub is served over HTTP, and the bounds of what it takes in.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
@@ -25,6 +27,9 @@ pub struct HttpOptions {
     pub selectors_max: usize,
     /// How long ending streams is spread over at shutdown. Default 5 s.
     pub drain: Duration,
+    /// Certificate and key with which [`serve`](crate::serve) encrypts; `None` for plain HTTP.
+    /// Default `None`.
+    pub tls: Option<Tls>,
 }
 
 impl Default for HttpOptions {
@@ -38,6 +43,7 @@ impl Default for HttpOptions {
             topics_max: 64,
             selectors_max: 100,
             drain: Duration::from_secs(5),
+            tls: None,
         }
     }
 }

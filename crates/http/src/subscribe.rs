@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,21 +13,19 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidings::{
-    Begin, EventType, Interest, Rights, Selector, SubscribeError, SubscribeOptions, Subscription,
+    Admission, Begin, EventType, Interest, Rights, Selector, SubscribeError, SubscribeOptions,
+    Subscription,
 };
-use tokio::sync::Notify;
 
 use crate::accept::{self, Form};
 use crate::app::App;
+use crate::connection::Line;
 use crate::header_names::{LAST_EVENT_ID, X_ACCEL_BUFFERING};
 use crate::options::{POLL_WAIT_DEFAULT, POLL_WAIT_MAX};
 use crate::poll;
 use crate::problem::{Kind, Problem};
 use crate::query::{pairs, text};
-
-/// Breaks the connection that a request came on; put into requests by [`serve`](crate::serve).
-#[derive(Debug, Clone)]
-pub(crate) struct Breaker(pub(crate) Arc<Notify>);
+use crate::takeover;
 
 pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Response {
     let (head, _) = request.into_parts();
@@ -43,17 +40,18 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
     let mut wanted = Wanted::parse(query.as_bytes(), app.options().selectors_max)?;
     wanted.resume_by_header(&head.headers);
     let form = accept::choose(&head.headers, wanted.poll.is_some()).ok_or_else(not_acceptable)?;
-    let breaker = head.extensions.get::<Breaker>().cloned();
+    let line = head.extensions.get::<Line>().cloned();
+    let is_direct = wanted.poll.is_none() && line.as_ref().is_some_and(|line| line.can_be_taken);
     let options = SubscribeOptions {
         begin: wanted.begin,
         control_off: wanted.control_off,
         poll: wanted.poll,
-        abort: breaker.map(|Breaker(notify)| Box::new(move || notify.notify_one()) as _),
+        abort: line.map(|line| Box::new(move || line.broken.notify_one()) as _),
     };
     let interest = Interest::new(wanted.selectors, wanted.event_types, Rights::everything());
-    match (app.hub().subscribe(interest, options), form) {
-        (Ok(subscription), Form::EventStream) => Ok(stream(app, subscription)),
-        (Ok(subscription), Form::Json) => Ok(poll::answer(subscription).await),
+    match (app.hub().admit(interest, options), form) {
+        (Ok(admission), Form::EventStream) => Ok(stream(app, admission, is_direct)),
+        (Ok(admission), Form::Json) => Ok(poll::answer(admission.pull()).await),
         (Err(error), form) => refused(app, error, form),
     }
 }
@@ -174,14 +172,21 @@ fn not_acceptable() -> Problem {
     Problem::new(Kind::NotAcceptable, detail)
 }
 
-fn stream(app: &App, subscription: Subscription) -> Response {
+/// A stream that is written by a shard if it is direct, or else pulls what it sends.
+fn stream(app: &App, admission: Admission, is_direct: bool) -> Response {
     let retry_ms = app.hub().options().retry.as_millis() as u64;
     let mut first = Vec::new();
     tidings_sse::encode_retry(retry_ms, &mut first);
     first.extend_from_slice(tidings_sse::HEARTBEAT);
-    let begins_after = subscription.begins_after();
-    let body = EventStreamBody { first: Some(first.into()), subscription };
-    let mut response = event_stream(Body::new(body));
+    let begins_after = admission.begins_after();
+    let mut response = if is_direct {
+        let mut response = event_stream(Body::empty());
+        takeover::prepare(&mut response, admission, first);
+        response
+    } else {
+        let subscription = admission.pull();
+        event_stream(Body::new(EventStreamBody { first: Some(first.into()), subscription }))
+    };
     if let Some(position) = begins_after {
         let id = HeaderValue::try_from(position.to_string()).expect("an id is a valid header");
         response.headers_mut().insert(LAST_EVENT_ID, id);

@@ -1,0 +1,148 @@
+//! The life of one connection: handshake, requests, and, for a stream over HTTP/1.1, its passage
+//! to a shard.
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, Version};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::front::Front;
+use crate::head_timeout::HeadTimer;
+use crate::http2;
+use crate::takeover::Takeover;
+use crate::tls::Tls;
+use crate::wire::{Flushed, Wire};
+
+/// What all connections of a server have in common.
+pub(crate) struct Server {
+    pub(crate) front: Front,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) write_timeout: Duration,
+    /// Turns true when connections are to end after the requests they are at.
+    pub(crate) closing: watch::Receiver<bool>,
+    /// Dropped with the last connection.
+    pub(crate) _open: mpsc::Sender<()>,
+}
+
+/// The connection that a request came on, found in the request's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// Ends it, or, where it carries many requests at once, this one.
+    pub(crate) broken: Arc<Notify>,
+    /// Whether a stream may have it for itself.
+    pub(crate) can_be_taken: bool,
+}
+
+/// Serves a client until one side ends the connection, or a shard has taken it over.
+pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream) {
+    let Some(tls) = &server.tls else { return serve_http1(&server, Wire::plain(socket)).await };
+    let handshake = Box::pin(Wire::encrypted(socket, tls.config()));
+    match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
+        Ok(Ok(wire)) if wire.is_http2() => Box::pin(http2::serve(&server, wire)).await,
+        Ok(Ok(wire)) => serve_http1(&server, wire).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn serve_http1(server: &Server, wire: Wire) {
+    let line = Line { broken: Arc::default(), can_be_taken: true };
+    let takeover = Arc::new(Mutex::new(None));
+    let flushed = wire.flushed();
+    let service = {
+        let (front, line, takeover) = (server.front.clone(), line.clone(), Arc::clone(&takeover));
+        service_fn(move |request| answer(front.clone(), &line, &takeover, request))
+    };
+    let head_timer = HeadTimer::default();
+    let mut head_timeout = head_timer.timeout();
+    let mut connection = http1::Builder::new()
+        .timer(head_timer)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(wire, service);
+    let mut closing = server.closing.clone();
+    let mut is_closing = false;
+    let takeover = loop {
+        let polled = |cx: &mut Context<'_>| match connection.poll_without_shutdown(cx) {
+            Poll::Ready(result) => Poll::Ready(result.map(|()| None)),
+            Poll::Pending => match take(&takeover, &flushed) {
+                Some(takeover) => Poll::Ready(Ok(Some(takeover))),
+                None => Poll::Pending,
+            },
+        };
+        tokio::select! {
+            biased;
+            end = poll_fn(polled) => match end {
+                Ok(takeover) => break takeover,
+                Err(_) => return,
+            },
+            () = head_timeout.passed() => {}
+            () = line.broken.notified() => return,
+            _ = closing.wait_for(|closing| *closing), if !is_closing => {
+                is_closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    // What a client has sent after the request for a stream is dropped: nothing answers it.
+    let wire = connection.into_parts().io;
+    match takeover {
+        Some(takeover) => {
+            drop(head_timeout);
+            Takeover::perform(takeover, wire, server.write_timeout).await;
+        }
+        None => wire.close().await,
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// Answers a request, or leaves its stream in `takeover` and never answers.
+fn answer(
+    front: Front,
+    line: &Line,
+    takeover: &Arc<Mutex<Option<Takeover>>>,
+    request: hyper::Request<Incoming>,
+) -> Answer {
+    let mut request: Request = request.map(Body::new);
+    let mut is_get = false;
+    if request.method() == Method::GET {
+        is_get = true;
+        let can_be_taken = request.version() == Version::HTTP_11;
+        request.extensions_mut().insert(Line { can_be_taken, ..line.clone() });
+    }
+    let takeover = is_get.then(|| Arc::clone(takeover));
+    Box::pin(async move {
+        let mut response = front.answer(request).await;
+        if let Some(takeover) = takeover
+            && let Some(found) = Takeover::find(&mut response)
+        {
+            *takeover.lock().expect(UNPOISONED) = Some(found);
+            pending::<()>().await;
+        }
+        Ok(response)
+    })
+}
+
+/// The stream that is to be taken over, once nothing of an earlier answer is left to be sent.
+fn take(takeover: &Mutex<Option<Takeover>>, flushed: &Flushed) -> Option<Takeover> {
+    if flushed.get() { takeover.lock().expect(UNPOISONED).take() } else { None }
+}
+
+/// How long a client may take for a handshake, for a request head, and be idle between requests.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// The largest request head; also how much hyper buffers for one connection.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+const UNPOISONED: &str = "no thread panics while it holds a stream";

@@ -1,0 +1,269 @@
+//! The bytes of one connection, encrypted or not, as hyper sees them; and what is left of it when
+//! hyper is done with it.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tidings::Session;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::tls;
+use crate::tls_session::TlsSession;
+
+/// A connection to a client.
+pub(crate) struct Wire {
+    kind: Kind,
+    flushed: Flushed,
+}
+
+/// Whether all that was written has left; kept where hyper does not hide it.
+#[derive(Debug, Clone)]
+pub(crate) struct Flushed(Arc<AtomicBool>);
+
+enum Kind {
+    Plain(TokioIo<TcpStream>),
+    Tls(Box<Encrypted>),
+}
+
+/// A socket, what encrypts it, and what the client has said and nobody has read.
+struct Encrypted {
+    socket: TcpStream,
+    session: TlsSession,
+    unread: Bytes,
+}
+
+impl Wire {
+    /// An open connection.
+    pub(crate) fn plain(socket: TcpStream) -> Self {
+        Self::new(Kind::Plain(TokioIo::new(socket)))
+    }
+
+    /// Completes a TLS handshake as the server.
+    ///
+    /// # Errors
+    ///
+    /// If the client wants something else, or goes. It has been told, as far as it can be.
+    pub(crate) async fn encrypted(
+        socket: TcpStream,
+        config: &Arc<ServerConfig>,
+    ) -> io::Result<Self> {
+        let session = TlsSession::new(config)?;
+        let mut encrypted = Box::new(Encrypted { socket, session, unread: Bytes::new() });
+        poll_fn(|cx| encrypted.poll_handshake(cx)).await?;
+        Ok(Self::new(Kind::Tls(encrypted)))
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self { kind, flushed: Flushed(Arc::new(AtomicBool::new(true))) }
+    }
+
+    /// Tells, while hyper owns the connection, whether all that it wrote has left.
+    pub(crate) fn flushed(&self) -> Flushed {
+        self.flushed.clone()
+    }
+
+    /// Whether the client has chosen HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(_) => false,
+            Kind::Tls(encrypted) => encrypted.session.protocol() == Some(tls::HTTP2),
+        }
+    }
+
+    /// Sends all of it.
+    pub(crate) async fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = poll_fn(|cx| Pin::new(&mut *self).poll_write(cx, bytes)).await?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[sent..];
+        }
+        poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx)).await
+    }
+
+    /// Ends it, saying so as far as the socket takes that.
+    pub(crate) async fn close(mut self) {
+        poll_fn(|cx| {
+            let _ = Pin::new(&mut self).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// The non-blocking socket without the runtime, and what encrypts it.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not let go of it.
+    pub(crate) fn into_socket(self) -> io::Result<(net::TcpStream, Option<Box<dyn Session>>)> {
+        match self.kind {
+            Kind::Plain(io) => Ok((io.into_inner().into_std()?, None)),
+            Kind::Tls(encrypted) => {
+                let Encrypted { socket, session, unread: _ } = *encrypted;
+                Ok((socket.into_std()?, Some(Box::new(session))))
+            }
+        }
+    }
+}
+
+impl Flushed {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, is_flushed: bool) {
+        self.0.store(is_flushed, Ordering::Relaxed);
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.kind {
+            Kind::Plain(io) => Pin::new(io).poll_read(cx, buffer),
+            Kind::Tls(encrypted) => encrypted.poll_read(cx, buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.flushed.set(false);
+        match &mut self.kind {
+            Kind::Plain(io) => Pin::new(io).poll_write_vectored(cx, buffers),
+            Kind::Tls(encrypted) => {
+                encrypted.poll(cx, |session, socket| session.write_to(socket, buffers))
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(match &mut self.kind {
+            Kind::Plain(io) => Pin::new(io).poll_flush(cx),
+            Kind::Tls(encrypted) => encrypted.poll(cx, TlsSession::flush_to),
+        })?;
+        self.flushed.set(true);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.kind {
+            Kind::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Kind::Tls(encrypted) => {
+                ready!(encrypted.poll(cx, TlsSession::close_to))?;
+                Pin::new(&mut encrypted.socket).poll_shutdown(cx)
+            }
+        }
+    }
+}
+
+impl Encrypted {
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.is_handshaking() {
+            if ready!(self.poll_receive(cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        self.poll(cx, TlsSession::flush_to)
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.unread.is_empty() {
+            if ready!(self.poll_receive(cx))? == 0 && self.unread.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let length = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread[..length]);
+        self.unread.advance(length);
+        if self.unread.is_empty() {
+            self.unread = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once, to nothing that is unread; 0 at the end.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut said = Vec::new();
+        let received = ready!(self.poll(cx, |session, socket| {
+            session.read_from(socket, |bytes| said.extend_from_slice(bytes))
+        }));
+        self.unread = said.into();
+        Poll::Ready(received)
+    }
+
+    fn poll<'a, 'b, T>(
+        &'a mut self,
+        cx: &'a mut Context<'b>,
+        act: impl FnOnce(&mut TlsSession, &mut Polled<'a, 'b>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        match act(&mut self.session, &mut Polled { socket: &mut self.socket, cx }) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+}
+
+/// A socket of the runtime as one that does not block: when it would, the task is woken later.
+struct Polled<'a, 'b> {
+    socket: &'a mut TcpStream,
+    cx: &'a mut Context<'b>,
+}
+
+impl io::Read for Polled<'_, '_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(bytes);
+        match Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Polled<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write(self.cx, bytes) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
