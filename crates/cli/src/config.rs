@@ -139,6 +139,7 @@ mod tests {
                 "log-bytes-max" => "5MB",
                 "retention" => "a \"b\"\\/{c};events=3\nd,e;age=2d",
                 "data" => "/a \"b\"\\c",
+                "tls-cert" | "tls-key" => "/a/b.pem",
                 _ => return None,
             };
             Some(given.to_owned())

@@ -3,7 +3,7 @@
 //! written down a second time.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction};
@@ -91,6 +91,8 @@ pub(crate) enum Kind {
     Address(Field<SocketAddr>),
     /// A folder.
     Folder(Field<PathBuf>),
+    /// A file, or none.
+    File(Field<Option<PathBuf>>),
     /// Where events are kept.
     Log(Field<LogPlace>),
     /// `true` or `false`; the bare flag means `true`.
@@ -209,7 +211,9 @@ impl OptionRow {
                 arg.num_args(0..=1).require_equals(true).default_missing_value("true")
             }
             Kind::Origins(_) | Kind::Hosts(_) | Kind::Retention(_) => arg.action(ArgAction::Append),
-            Kind::Folder(_) | Kind::ConfigFile => arg.value_hint(clap::ValueHint::AnyPath),
+            Kind::Folder(_) | Kind::File(_) | Kind::ConfigFile => {
+                arg.value_hint(clap::ValueHint::AnyPath)
+            }
             Kind::Url => arg.value_hint(clap::ValueHint::Url),
             _ => arg,
         }
@@ -244,12 +248,15 @@ impl Kind {
         }
         let text = match given {
             GivenValue::Text(text) => text.trim(),
+            // What nobody gave.
+            GivenValue::List(list) if list.is_empty() && matches!(self, Self::File(_)) => "",
             GivenValue::List(_) => return Err("a list has no place here".into()),
             GivenValue::Tables(_) => return Err(NO_TABLE.into()),
         };
         match self {
             Self::Address(field) => *field(settings) = parse_address(text)?,
             Self::Folder(field) => *field(settings) = parse_folder(text)?,
+            Self::File(field) => *field(settings) = (!text.is_empty()).then(|| text.into()),
             Self::Log(field) => *field(settings) = LogPlace::parse(text)?,
             Self::Switch(field) => *field(settings) = parse_switch(text)?,
             Self::Count { min, max, field } => {
@@ -286,7 +293,7 @@ impl Kind {
             Self::Address(_) => {
                 "an IP address or localhost, and a port: 127.0.0.1:8080 or [::1]:8080".into()
             }
-            Self::Folder(_) | Self::ConfigFile => "a path".into(),
+            Self::Folder(_) | Self::File(_) | Self::ConfigFile => "a path".into(),
             Self::Log(_) => LogPlace::ALL.map(LogPlace::name).join(", "),
             Self::Switch(_) => "true or false".into(),
             Self::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
@@ -334,6 +341,7 @@ impl Kind {
                 json!(u64::try_from(field(settings).as_millis()).unwrap_or(u64::MAX))
             }
             Self::Retention(field) => rules_json(field(settings)),
+            Self::File(field) if field(settings).is_none() => Value::Null,
             _ => self.shown(settings),
         }
     }
@@ -351,6 +359,10 @@ impl Kind {
         match self {
             Self::Address(field) => json!(field(settings).to_string()),
             Self::Folder(field) => json!(field(settings).to_string_lossy()),
+            // Empty if there is none, so that a configuration file can hold it.
+            Self::File(field) => {
+                json!(field(settings).as_deref().unwrap_or(Path::new("")).to_string_lossy())
+            }
             Self::Log(field) => json!(field(settings).name()),
             Self::Switch(field) => json!(*field(settings)),
             Self::Limit { field, .. } if *field(settings) == u64::MAX => json!(UNLIMITED),
@@ -437,6 +449,27 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
                     publish everything. A proxy that passes the client's `Host` on needs its names \
                     here; nginx does not pass it on unless it is told to.",
         kind: Kind::Hosts(|settings| &mut settings.hosts),
+    },
+    OptionRow {
+        name: "tls-cert",
+        value_name: "FILE",
+        default: Default::None,
+        group: Group::Listening,
+        help: "Encrypt, with the certificate in this PEM file",
+        reference: "The certificate, and after it those that lead to one that clients know. Needs \
+                    `tls_key`. The hub then speaks TLS 1.2 and 1.3 alone, and over it HTTP/2 and \
+                    HTTP/1.1. Without it, it speaks plain HTTP/1.1.",
+        kind: Kind::File(|settings| &mut settings.tls_cert),
+    },
+    OptionRow {
+        name: "tls-key",
+        value_name: "FILE",
+        default: Default::None,
+        group: Group::Listening,
+        help: "The certificate's private key, a PEM file",
+        reference: "Without a passphrase. It may be the same file as `tls_cert`. Both are read when the \
+                    hub starts.",
+        kind: Kind::File(|settings| &mut settings.tls_key),
     },
     OptionRow {
         name: "config",

@@ -11,7 +11,7 @@ use tidings::{
     Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
     MemoryLog, MemoryLogOptions, Retention, random_epoch,
 };
-use tidings_http::HttpOptions;
+use tidings_http::{HttpOptions, Tls, TlsError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime;
 use tracing::{info, warn};
@@ -76,12 +76,13 @@ async fn serve(settings: &ServeSettings) -> Result<(), Failure> {
     // Before the address is told, so that no signal finds the process unprepared.
     let mut signals = signals::Signals::new()
         .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
+    let tls = load_tls(settings)?;
     let listener = listen(settings.listen)
         .map_err(|error| Failure::Failed(cannot_listen(settings.listen, &error)))?;
     let address = listener.local_addr().unwrap_or(settings.listen);
     let hub = Hub::start(hub_options(settings), open_log(settings)?)
         .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
-    tell_ready(address)?;
+    tell_ready(address, tls.is_some())?;
     let drain = settings.drain;
     let shutdown = async move {
         signals.next().await;
@@ -92,7 +93,7 @@ async fn serve(settings: &ServeSettings) -> Result<(), Failure> {
             process::exit(1);
         });
     };
-    tidings_http::serve(listener, hub, http_options(settings), shutdown)
+    tidings_http::serve(listener, hub, http_options(settings, tls), shutdown)
         .await
         .map_err(|error| Failure::Failed(format!("cannot go on serving: {error}")))
 }
@@ -120,6 +121,33 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
         _ => return format!("cannot listen on {address}: {error}"),
     };
     format!("cannot listen on {address}: {advice}")
+}
+
+/// Certificate and key, if the hub is to have them.
+fn load_tls(settings: &ServeSettings) -> Result<Option<Tls>, Failure> {
+    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
+    Tls::load(cert, key).map(Some).map_err(|error| Failure::Failed(cannot_encrypt(&error)))
+}
+
+fn cannot_encrypt(error: &TlsError) -> String {
+    let advice = match error {
+        TlsError::Unreadable { .. } => "check its path and who may read it",
+        TlsError::Malformed { .. } => {
+            "give a PEM file; `openssl x509 -inform der` and `openssl pkey -inform der` write one"
+        }
+        TlsError::NoCertificate { .. } => {
+            "give --tls-cert a file with -----BEGIN CERTIFICATE----- in it"
+        }
+        TlsError::NoKey { .. } => "give --tls-key a file with -----BEGIN PRIVATE KEY----- in it",
+        TlsError::EncryptedKey { .. } => {
+            "store it without a passphrase: `openssl pkey -in FILE -out FILE`"
+        }
+        TlsError::KeyDoesNotFit { .. } => {
+            "give the two that were issued together; the server's certificate is to stand first"
+        }
+        TlsError::Unusable { .. } => "give a certificate with an ECDSA, Ed25519 or RSA key",
+    };
+    format!("cannot encrypt: {error}\n  {advice}")
 }
 
 fn open_log(settings: &ServeSettings) -> Result<Arc<dyn EventLog>, Failure> {
@@ -166,10 +194,11 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
         write_timeout: settings.write_timeout,
         retry: settings.retry,
         limits,
+        ..HubOptions::default()
     }
 }
 
-fn http_options(settings: &ServeSettings) -> HttpOptions {
+fn http_options(settings: &ServeSettings, tls: Option<Tls>) -> HttpOptions {
     HttpOptions {
         cors_origins: settings.cors_origins.clone(),
         hosts: (settings.listen.ip().is_loopback() || !settings.hosts.is_empty())
@@ -178,15 +207,17 @@ fn http_options(settings: &ServeSettings) -> HttpOptions {
         topics_max: size(settings.max_topics_per_event),
         selectors_max: size(settings.max_selectors),
         drain: settings.drain,
+        tls,
         ..HttpOptions::default()
     }
 }
 
 /// Prints the line that scripts wait for.
-fn tell_ready(address: SocketAddr) -> Result<(), Failure> {
+fn tell_ready(address: SocketAddr, is_encrypted: bool) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
+    let scheme = if is_encrypted { "https" } else { "http" };
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "tidings {version} listening on http://{address}") {
+    match writeln!(stdout, "tidings {version} listening on {scheme}://{address}") {
         // A supervisor may close standard output; the hub serves all the same.
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -215,6 +246,7 @@ Examples:
   tidings serve --retention 'jobs/{id};events=100' --retention 'chat/{room};age=12h'
   tidings serve --config tidings.toml
   TIDINGS_HEARTBEAT=10s tidings serve
+  tidings serve --tls-cert fullchain.pem --tls-key privkey.pem
   tidings serve --listen 0.0.0.0:8080 --insecure
 
 Each option is also a key of the file (heartbeat = \"10s\") and a variable (TIDINGS_HEARTBEAT).

@@ -25,6 +25,8 @@ pub(crate) struct ServeSettings {
     pub(crate) insecure: bool,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) hosts: Vec<String>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
     pub(crate) log: LogPlace,
     pub(crate) data: PathBuf,
     pub(crate) durability: &'static str,
@@ -198,6 +200,8 @@ impl ServeSettings {
             insecure: false,
             cors_origins: Vec::new(),
             hosts: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
             log: LogPlace::Disk,
             data: PathBuf::new(),
             durability: "",
@@ -327,6 +331,19 @@ fn contradictions(settings: &Settings) -> Vec<String> {
              \n  listen on 127.0.0.1, or add --insecure to let everyone publish and subscribe",
             shown(settings, "listen"),
         ));
+    }
+    for (given, missing, present) in [
+        (&serve.tls_cert, &serve.tls_key, "tls-cert"),
+        (&serve.tls_key, &serve.tls_cert, "tls-key"),
+    ] {
+        if given.is_some() && missing.is_none() {
+            let absent = if present == "tls-cert" { "tls-key" } else { "tls-cert" };
+            faults.push(format!(
+                "{}: TLS needs a certificate and its key\n  give --{absent} as well; one file may \
+                 hold both",
+                shown(settings, present),
+            ));
+        }
     }
     let smallest = DISK_BYTES_MIN.max(serve.max_event_bytes.saturating_mul(2));
     if serve.log == LogPlace::Disk && serve.log_bytes_max < smallest {

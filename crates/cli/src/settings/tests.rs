@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::options::serve_options;
+use crate::options::{Kind, serve_options};
 use crate::settings::file::SettingsFile;
 use crate::settings::{LogPlace, Settings, merge, misspelt_variables};
 
@@ -73,7 +73,8 @@ fn every_default_is_valid_and_written_as_it_is_shown() {
         let settings = merged(flags(&given)).unwrap_or_else(|faults| panic!("{faults:?}"));
         for row in serve_options().filter(|row| row.key().is_some() && row.name != "log") {
             let shown = row.kind.toml(&settings.serve);
-            let default = row.default_text(3, log).unwrap_or_else(|| "[]".into());
+            let none = if matches!(row.kind, Kind::File(_)) { "" } else { "[]" };
+            let default = row.default_text(3, log).unwrap_or_else(|| none.into());
             assert_eq!(shown.trim_matches('"'), default, "{}", row.name);
         }
     }
@@ -271,6 +272,18 @@ fn options_that_contradict_each_other_are_refused() {
             "--log-bytes-max 5MiB: this is too small for a log on disk, which grows by files of 1MiB at \
            least\n  give it 6MiB or more, or keep events in memory with --log memory",
         ],
+    );
+    check_faults(
+        variables(&[("TIDINGS_TLS_CERT", "a.pem")]),
+        &[
+            "TIDINGS_TLS_CERT=a.pem: TLS needs a certificate and its key\n  give --tls-key as well; \
+           one file may hold both",
+        ],
+    );
+    check_faults(
+        file("tls_key = 'a.pem'\ntls_cert = ''"),
+        &["t.toml:1: tls_key = a.pem: TLS needs a certificate and its key\n  give --tls-cert as \
+           well; one file may hold both"],
     );
     check_faults(
         flags(&[("listen", "0.0.0.0:80")]),
