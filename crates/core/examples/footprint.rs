@@ -38,7 +38,7 @@ fn populated(count: usize, own: bool) -> State {
         let interest =
             Interest::new(vec![Selector::Exact(topic)], Vec::new(), Rights::everything());
         let jitter = nth as f32 / count as f32;
-        let stream = StreamOptions { control: true, poll_deadline: None, jitter };
+        let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter };
         state.subscribe(interest, &[], Start::At(1), None, stream, nth as u64 / 10);
         serve(&mut state);
     }
@@ -72,8 +72,12 @@ fn serve(state: &mut State) -> usize {
                 state.handle_written(&write, count, true, 0);
             }
             Effect::Read { subscriber, until, .. } => {
-                let outcome =
-                    ReadOutcome::Entries { entries: Vec::new(), next: until, dropped: None };
+                let outcome = ReadOutcome::Entries {
+                    entries: Vec::new(),
+                    next: until,
+                    dropped: None,
+                    is_scarce: false,
+                };
                 state.handle_read(subscriber, outcome, 0);
             }
             effect => panic!("{effect:?} was not to come"),

@@ -102,6 +102,12 @@ pub enum Notice {
         /// Where it goes on.
         oldest: u64,
     },
+    /// It was behind, and of some topics it is offered the newest event alone. The events that
+    /// follow are those that were not left out.
+    Conflated {
+        /// How many events were left out that it has not been told of before, at least 1.
+        skipped: u64,
+    },
     /// The hub is going away; come back after this time.
     Shutdown {
         /// The reconnection time to use.
@@ -143,6 +149,9 @@ pub enum ReadOutcome<P> {
         /// subscriber and was removed although older events are kept; `None` if there is none.
         /// Ask for it after the entries: what is removed in between would never be told of.
         dropped: Option<u64>,
+        /// Whether memory for what is read back is scarce: nothing of it is held then for longer
+        /// than it takes to offer it.
+        is_scarce: bool,
     },
     /// The first offsets asked for are no longer kept.
     Trimmed {

@@ -10,7 +10,8 @@
 //! A subscriber of exact topics alone ends once they are all finished and it has been offered what
 //! was published before, even if the last events themselves are not for it.
 //! It keeps nothing for a subscriber but a cursor: what a subscriber cannot take now is read again
-//! later.
+//! later. One that conflates is offered, of what it is behind on, the newest event of each topic
+//! alone, and told how many were left out; what is live it is offered whole.
 //!
 //! Subscribers with equal interests form a group, and a published event is matched against groups.
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use slotmap::SlotMap;
 
+use crate::conflation::{CONFLATED_TOPICS_MAX, Conflation};
 use crate::effect::{
     Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
 };
@@ -53,6 +55,9 @@ pub struct HubState<P> {
     wheel: TimerWheel<SubscriberKey>,
     effects: VecDeque<Effect<P>>,
     broadcasts: VecDeque<Broadcast<P>>,
+    /// For those who conflate and are behind, and nobody else.
+    conflations: HashMap<SubscriberKey, Box<Conflation<P>>>,
+    conflated_topics_max: usize,
     /// The groups that one entry may be for; empty between calls.
     candidates: Vec<GroupKey>,
     /// What the entries being appended hold for each group they matched; empty between calls.
@@ -108,6 +113,8 @@ impl<P> HubState<P> {
             wheel: TimerWheel::new(),
             effects: VecDeque::new(),
             broadcasts: VecDeque::new(),
+            conflations: HashMap::new(),
+            conflated_topics_max: CONFLATED_TOPICS_MAX,
             candidates: Vec::new(),
             touched: Vec::new(),
             due: Vec::new(),
@@ -251,6 +258,9 @@ impl<P> HubState<P> {
             subscriber.resumed_after = OptionalOffset::NONE;
         }
         let is_answered = accepted > 0 && !subscriber.is_plain() && subscriber.rare().is_poll;
+        if subscriber.conflate && !write.live {
+            self.note_offered(key, &write.batch, accepted);
+        }
         if self.is_finished(key) {
             self.finish(key);
         } else if is_answered {
@@ -289,14 +299,21 @@ impl<P> HubState<P> {
             return;
         }
         match outcome {
-            ReadOutcome::Entries { entries, next, dropped } => {
+            ReadOutcome::Entries { entries, next, dropped, is_scarce } => {
                 self.tell_dropped(key, dropped);
-                self.offer(key, entries, next, now);
+                let entries = self.admitted(key, entries);
+                if self.subscribers[key].conflate {
+                    self.conflate(key, entries, next, is_scarce, now);
+                } else {
+                    self.offer(key, entries, next, now);
+                }
             }
             ReadOutcome::Trimmed { oldest } => {
                 self.skip_to(key, oldest);
                 self.advance(key, now);
             }
+            // What was read before is not held until the log is back.
+            ReadOutcome::Failed if self.holds(key) => self.offer_held(key),
             ReadOutcome::Failed => self.wait_for_log(key, now),
         }
     }
@@ -404,6 +421,9 @@ impl<P> HubState<P> {
         }
         let head = self.head;
         let subscriber = &mut self.subscribers[key];
+        if subscriber.conflate && self.conflations.contains_key(&key) {
+            return self.advance_conflation(key, now);
+        }
         if subscriber.cursor < head {
             return self.read(key);
         }
@@ -423,12 +443,13 @@ impl<P> HubState<P> {
     }
 
     fn read(&mut self, key: SubscriberKey) {
+        let from = self.position(key);
         let subscriber = &mut self.subscribers[key];
         subscriber.phase = Phase::Reading;
         self.effects.push_back(Effect::Read {
             subscriber: key,
             interest: Arc::clone(&self.groups[subscriber.group].interest),
-            from: subscriber.cursor,
+            from,
             until: self.head,
         });
     }
@@ -445,20 +466,20 @@ impl<P> HubState<P> {
         });
     }
 
-    /// Offers what was read, or goes on where nothing of it interests the subscriber.
-    fn offer(
-        &mut self,
-        key: SubscriberKey,
-        mut entries: Vec<Arc<Entry<P>>>,
-        next: u64,
-        now: Millis,
-    ) {
-        let subscriber = &mut self.subscribers[key];
-        let interest = &self.groups[subscriber.group].interest;
+    /// Leaves out what is not for a subscriber.
+    fn admitted(&self, key: SubscriberKey, mut entries: Vec<Arc<Entry<P>>>) -> Vec<Arc<Entry<P>>> {
+        let position = self.position(key);
+        let interest = &self.groups[self.subscribers[key].group].interest;
         entries.retain(|entry| {
-            entry.offset >= subscriber.cursor
+            entry.offset >= position
                 && interest.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
         });
+        entries
+    }
+
+    /// Offers what was read, or goes on where nothing of it interests the subscriber.
+    fn offer(&mut self, key: SubscriberKey, entries: Vec<Arc<Entry<P>>>, next: u64, now: Millis) {
+        let subscriber = &mut self.subscribers[key];
         if entries.is_empty() {
             subscriber.cursor = next;
             return self.advance(key, now);
@@ -468,11 +489,89 @@ impl<P> HubState<P> {
         self.effects.push_back(Effect::Write(Write { subscriber: key, batch, live: false }));
     }
 
+    /// Holds the newest of what was read, and goes on reading or offers it.
+    fn conflate(
+        &mut self,
+        key: SubscriberKey,
+        entries: Vec<Arc<Entry<P>>>,
+        next: u64,
+        is_scarce: bool,
+        now: Millis,
+    ) {
+        let topics_max = self.conflated_topics_max;
+        let conflation =
+            self.conflations.entry(key).or_insert_with(|| Box::new(Conflation::new(topics_max)));
+        let subscriber = &mut self.subscribers[key];
+        conflation.hold(&self.groups[subscriber.group].interest, entries, next, self.head);
+        if conflation.is_empty() {
+            subscriber.cursor = next;
+        } else if is_scarce {
+            return self.offer_held(key);
+        }
+        self.advance(key, now);
+    }
+
+    /// Moves a subscriber on that conflates and is behind.
+    fn advance_conflation(&mut self, key: SubscriberKey, now: Millis) {
+        let conflation = &self.conflations[&key];
+        let is_over = conflation.is_over(self.subscribers[key].cursor);
+        match conflation.is_empty() {
+            true if is_over => {
+                self.forget_conflation(key);
+                self.advance(key, now);
+            }
+            false if conflation.is_complete() => self.offer_held(key),
+            _ => self.read(key),
+        }
+    }
+
+    /// Offers what is held, after saying how much was left out.
+    fn offer_held(&mut self, key: SubscriberKey) {
+        let Some(conflation) = self.conflations.get_mut(&key) else { return };
+        let (skipped, batch) = conflation.take();
+        if skipped > 0 {
+            self.announce(key, Notice::Conflated { skipped });
+        }
+        self.subscribers[key].phase = Phase::Offering;
+        let batch = Arc::new(batch);
+        self.effects.push_back(Effect::Write(Write { subscriber: key, batch, live: false }));
+    }
+
+    /// Remembers what a subscriber that conflates has not taken of what it was offered.
+    fn note_offered(&mut self, key: SubscriberKey, batch: &Batch<P>, accepted: usize) {
+        let Some(conflation) = self.conflations.get_mut(&key) else { return };
+        let refused = batch.entries.get(accepted..).unwrap_or_default();
+        conflation.handle_offered(batch.next, refused);
+        if conflation.is_over(self.subscribers[key].cursor) {
+            self.forget_conflation(key);
+        }
+    }
+
+    fn forget_conflation(&mut self, key: SubscriberKey) {
+        self.conflations.remove(&key);
+        if self.conflations.is_empty() {
+            self.conflations = HashMap::new();
+        }
+    }
+
+    fn holds(&self, key: SubscriberKey) -> bool {
+        self.conflations.get(&key).is_some_and(|conflation| !conflation.is_empty())
+    }
+
+    /// Where a subscriber reads on: at its cursor, unless it holds what it has not been offered.
+    fn position(&self, key: SubscriberKey) -> u64 {
+        let Subscriber { cursor, conflate, .. } = self.subscribers[key];
+        let conflation = conflate.then(|| self.conflations.get(&key)).flatten();
+        conflation.map_or(cursor, |conflation| conflation.position(cursor))
+    }
+
     /// Goes on at `oldest`, and says what is gone.
     fn skip_to(&mut self, key: SubscriberKey, oldest: u64) {
-        let subscriber = &mut self.subscribers[key];
-        let missed = subscriber.cursor;
-        subscriber.cursor = oldest.max(missed);
+        let missed = self.position(key);
+        match self.conflations.get_mut(&key) {
+            Some(conflation) if !conflation.is_empty() => conflation.skip_to(oldest.max(missed)),
+            _ => self.subscribers[key].cursor = oldest.max(missed),
+        }
         self.tell_gone(key, missed, oldest);
     }
 
@@ -484,6 +583,7 @@ impl<P> HubState<P> {
         let told_until = subscriber.told_until.get().unwrap_or(dropped);
         subscriber.told_until = Some(told_until.max(dropped)).into();
         if dropped > told_until {
+            // What is held may be refused; then all from the cursor on is read again.
             let missed = subscriber.cursor;
             self.tell_gone(key, missed, dropped + 1);
         }
@@ -640,6 +740,9 @@ impl<P> HubState<P> {
             return;
         }
         self.leave_live(key);
+        if self.subscribers[key].conflate {
+            self.forget_conflation(key);
+        }
         let group_key = self.subscribers[key].group;
         self.subscribers.remove(key);
         let group = &mut self.groups[group_key];

@@ -73,6 +73,11 @@ impl Interest {
         self.wants_type(event_type) && (!private || self.rights.covers(topics))
     }
 
+    /// Whether events under `topic` are asked for.
+    pub(crate) fn selects_one(&self, topic: &Topic) -> bool {
+        self.selects(std::slice::from_ref(topic))
+    }
+
     fn selects(&self, topics: &[Topic]) -> bool {
         topics.iter().any(|topic| {
             let topic = TopicBits::new(topic);

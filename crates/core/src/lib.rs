@@ -23,6 +23,7 @@ mod topic_index;
 mod timer_wheel;
 mod effect;
 mod subscriber;
+mod conflation;
 mod finished_topics;
 mod hub_state;
 

@@ -16,6 +16,8 @@ new_key_type! {
 pub struct StreamOptions {
     /// Whether notices are delivered.
     pub control: bool,
+    /// Whether of what it is behind on it is offered the newest event of each topic alone.
+    pub conflate: bool,
     /// `Some(deadline)` ends the stream after the first batch, or at the deadline without one.
     pub poll_deadline: Option<Millis>,
     /// Spreads what would otherwise happen to all streams at once: any number from 0 up to,
@@ -45,6 +47,7 @@ pub(crate) struct Subscriber {
     jitter: u16,
     /// Whether notices are delivered.
     pub(crate) control: bool,
+    pub(crate) conflate: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -122,6 +125,7 @@ impl Subscriber {
             timer: Tick::MAX,
             jitter: (stream.jitter * 65_536.0) as u16,
             control: stream.control,
+            conflate: stream.conflate,
             rare: None,
         };
         subscriber.set_rare(Rare { is_poll, end, search, ..Rare::default() });

@@ -112,6 +112,7 @@ fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt:
         ("tidings_delivered_bytes", "Bytes delivered", figures.delivered_bytes),
         ("tidings_events_replayed", "Events delivered from what is kept", figures.replayed),
         ("tidings_lagged", "Subscribers that fell behind what is kept", figures.lagged),
+        ("tidings_conflated", "Events left out for readers who conflate", figures.conflated),
     ] {
         let metric = ConstCounter::new(total);
         metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;

@@ -45,6 +45,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
     let options = SubscribeOptions {
         begin: wanted.begin,
         control_off: wanted.control_off,
+        conflate: wanted.conflate,
         poll: wanted.poll,
         abort: line.map(|line| Box::new(move || line.broken.notify_one()) as _),
     };
@@ -63,6 +64,7 @@ struct Wanted {
     event_types: Vec<EventType>,
     begin: Begin,
     control_off: bool,
+    conflate: bool,
     poll: Option<Duration>,
 }
 
@@ -79,6 +81,7 @@ impl Wanted {
                 b"lastEventId" | b"lastEventID" | b"last_event_id" => id = value,
                 b"mode" => is_poll = choice(&value, "mode", ["stream", "poll"])?,
                 b"control" => wanted.control_off = choice(&value, "control", ["on", "off"])?,
+                b"conflate" => wanted.conflate = choice(&value, "conflate", ["0", "1"])?,
                 b"wait" => wait = Some(parse_wait(&value)?),
                 _ => {}
             }

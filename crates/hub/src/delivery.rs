@@ -76,6 +76,9 @@ pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Byt
             let (after, oldest) = (id(missed.saturating_sub(1)), id(*oldest));
             ("tidings.lagged", None, format!(r#"{{"after":"{after}","oldest":"{oldest}"}}"#))
         }
+        Notice::Conflated { skipped } => {
+            ("tidings.conflated", None, format!(r#"{{"skipped":{skipped}}}"#))
+        }
         Notice::Shutdown { retry_ms } => {
             ("tidings.shutdown", Some(*retry_ms), format!(r#"{{"retryMs":{retry_ms}}}"#))
         }
@@ -127,6 +130,11 @@ mod tests {
             true,
             "event: tidings.lagged\n\
              data: {\"after\":\"0000000000-3\",\"oldest\":\"0000000000-20\"}\n\n",
+        );
+        check(
+            &Notice::Conflated { skipped: 41 },
+            true,
+            "event: tidings.conflated\ndata: {\"skipped\":41}\n\n",
         );
         check(
             &Notice::Shutdown { retry_ms: 2_500 },

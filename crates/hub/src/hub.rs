@@ -106,6 +106,10 @@ pub struct SubscribeOptions {
     pub begin: Begin,
     /// Leaves out the hub's own events: gaps, lags, shutdown.
     pub control_off: bool,
+    /// Delivers, of what it is behind on, the newest event of each topic alone, and says by
+    /// `tidings.conflated` how many were left out. The last event of a topic is never left out, and
+    /// what is live is delivered whole.
+    pub conflate: bool,
     /// Ends it after the first batch, or after this time without one.
     pub poll: Option<Duration>,
     /// Called from another thread when the client has read nothing for the write timeout, so that
@@ -243,7 +247,7 @@ impl Hub {
         options: SubscribeOptions,
     ) -> Result<Admission, SubscribeError> {
         let shared = &self.shared;
-        let SubscribeOptions { begin, control_off, poll, abort } = options;
+        let SubscribeOptions { begin, control_off, conflate, poll, abort } = options;
         let resumes = matches!(begin, Begin::After(_));
         let bounds = shared.around.log.bounds();
         let (start, gap) = resolve(begin, shared.epoch(), bounds);
@@ -253,8 +257,8 @@ impl Hub {
         let admitted = shared.admit_connection()?;
         let mailbox = Arc::clone(shared.next_mailbox().ok_or(SubscribeError::ShuttingDown)?);
         let poll_deadline = poll.map(|wait| shared.around.clock.now() + wait.as_millis() as u64);
-        let stream =
-            StreamOptions { control: !control_off, poll_deadline, jitter: fastrand::f32() };
+        let (control, jitter) = (!control_off, fastrand::f32());
+        let stream = StreamOptions { control, conflate, poll_deadline, jitter };
         let meter = &shared.around.meter;
         meter.subscribed.fetch_add(1, Ordering::Relaxed);
         meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);

@@ -119,6 +119,7 @@ pub(crate) struct Meter {
     pub(crate) replayed: AtomicU64,
     gaps: [AtomicU64; 3],
     lagged: AtomicU64,
+    conflated: AtomicU64,
     ended: [AtomicU64; EndReason::ALL.len()],
     pub(crate) delivery_latency: Histogram<6>,
     pub(crate) connection_duration: Histogram<8>,
@@ -142,6 +143,7 @@ impl Meter {
             replayed: zero(),
             gaps: Default::default(),
             lagged: zero(),
+            conflated: zero(),
             ended: Default::default(),
             delivery_latency: Histogram::new(LATENCY_MS.map(|bound| bound as f64 / 1e3)),
             connection_duration: Histogram::new([
@@ -154,6 +156,7 @@ impl Meter {
         match notice {
             Notice::Gap(gap) => self.gaps[gap_place(gap.reason)].fetch_add(1, Relaxed),
             Notice::Lagged { .. } => self.lagged.fetch_add(1, Relaxed),
+            Notice::Conflated { skipped } => self.conflated.fetch_add(*skipped, Relaxed),
             Notice::Shutdown { .. } | Notice::Finished { .. } => 0,
         };
     }
@@ -182,6 +185,7 @@ impl Meter {
             replay_held_bytes,
             gaps: [GapReason::Trimmed, GapReason::UnknownEpoch, GapReason::Invalid].map(gap),
             lagged: self.lagged.load(Relaxed),
+            conflated: self.conflated.load(Relaxed),
             ended: EndReason::ALL.map(|it| (it, self.ended[it as usize].load(Relaxed))),
             delivery_latency: self.delivery_latency.read(),
             connection_duration: self.connection_duration.read(),
@@ -270,6 +274,8 @@ pub struct Figures {
     pub gaps: [(GapReason, u64); 3],
     /// How often a subscriber fell behind what is kept.
     pub lagged: u64,
+    /// Events that were left out for readers who conflate.
+    pub conflated: u64,
     /// Subscriptions ended, by reason.
     pub ended: [(EndReason, u64); EndReason::ALL.len()],
     /// From the call that publishes to the transport that takes the event, for live events.

@@ -142,13 +142,14 @@ impl Replay {
             count = step.entries.partition_point(|entry| entry.offset < until);
             next = until;
         }
-        if count > 1 && self.budget.is_used_up() {
+        let is_scarce = self.budget.is_used_up();
+        if count > 1 && is_scarce {
             count = 1;
             next = step.entries[1].offset;
         }
         let mut entries = step.entries[..count].to_vec();
         let dropped = leave_out_dropped(&*self.log, interest, from, &mut entries);
-        ReadOutcome::Entries { entries, next, dropped }
+        ReadOutcome::Entries { entries, next, dropped, is_scarce }
     }
 
     fn steps(&self) -> MutexGuard<'_, Steps> {

@@ -37,8 +37,8 @@ pub struct Event {
 pub enum Delivered {
     /// An event of the log.
     Event(Event),
-    /// Something about this stream: `tidings.gap`, `tidings.lagged`, `tidings.shutdown` or
-    /// `tidings.finished`, and its JSON.
+    /// Something about this stream: `tidings.gap`, `tidings.lagged`, `tidings.conflated`,
+    /// `tidings.shutdown` or `tidings.finished`, and its JSON.
     Control {
         /// Which.
         event_type: String,

@@ -69,7 +69,7 @@ impl Tail {
         drop(ring);
         let ReadStep { mut entries, next } = candidates.select(interest, limit);
         let dropped = leave_out_dropped(log, interest, from, &mut entries);
-        Some(ReadOutcome::Entries { entries, next, dropped })
+        Some(ReadOutcome::Entries { entries, next, dropped, is_scarce: false })
     }
 
     /// Searches the tail; `None` if that is for the log: what lies below the tail, or if the tail

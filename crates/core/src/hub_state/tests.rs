@@ -9,7 +9,8 @@ type State = HubState<()>;
 
 const OPTIONS: StateOptions =
     StateOptions { heartbeat_ms: 15_000, write_timeout_ms: 30_000, log_retry_ms: 1_000 };
-const STREAM: StreamOptions = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
+const STREAM: StreamOptions =
+    StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.0 };
 
 /// Makes an event of its topics and, after them, what it is: `a b final private created`.
 fn entry(offset: u64, text: &str) -> Arc<Entry<()>> {
@@ -65,7 +66,8 @@ fn drain(state: &mut State, published: &[Arc<Entry<()>>]) -> Vec<String> {
             }
             Effect::Read { subscriber, from, until, .. } => {
                 let entries = published[from as usize - 1..until as usize - 1].to_vec();
-                let outcome = ReadOutcome::Entries { entries, next: until, dropped: None };
+                let outcome =
+                    ReadOutcome::Entries { entries, next: until, dropped: None, is_scarce: false };
                 state.handle_read(subscriber, outcome, 0);
             }
             Effect::Announce { notice, .. } => seen.push(notice_text(&notice)),
@@ -90,6 +92,7 @@ fn notice_text(notice: &Notice) -> String {
     match notice {
         Notice::Gap(gap) => format!("gap to {}", gap.oldest),
         Notice::Lagged { missed, oldest } => format!("lagged from {missed} to {oldest}"),
+        Notice::Conflated { skipped } => format!("conflated {skipped}"),
         Notice::Shutdown { .. } => "shutdown".to_owned(),
         Notice::Finished { topics } => {
             format!("finished {}", topics.iter().map(Topic::as_str).collect::<Vec<_>>().join(" "))
@@ -251,7 +254,11 @@ fn check_dropped(start: Start, dropped: &[Option<u64>], expected: &[&str]) {
             Effect::Read { from, .. } => {
                 let Some(dropped) = dropped_then.next() else { break };
                 let (entries, next) = (Vec::new(), from + 10);
-                state.handle_read(key, ReadOutcome::Entries { entries, next, dropped }, 0);
+                state.handle_read(
+                    key,
+                    ReadOutcome::Entries { entries, next, dropped, is_scarce: false },
+                    0,
+                );
             }
             Effect::Announce { notice, .. } => seen.push(notice_text(&notice)),
             effect => panic!("{effect:?} was not to come"),
@@ -295,7 +302,8 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     });
     state.handle_appended(std::slice::from_ref(&entry));
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream = StreamOptions { control: true, poll_deadline: Some(0), jitter: 0.0 };
+    let stream =
+        StreamOptions { control: true, conflate: false, poll_deadline: Some(0), jitter: 0.0 };
     let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, until: 2, .. })));
 
@@ -305,7 +313,11 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     assert!(state.poll_timeout() > Some(5_000), "it does not wait in a circle");
 
     let entries = vec![entry];
-    state.handle_read(key, ReadOutcome::Entries { entries, next: 2, dropped: None }, 5_000);
+    state.handle_read(
+        key,
+        ReadOutcome::Entries { entries, next: 2, dropped: None, is_scarce: false },
+        5_000,
+    );
     let Some(Effect::Write(write)) = state.poll_effect() else { panic!("nothing is offered") };
     state.handle_written(&write, 1, true, 5_000);
     let closed = state.poll_effect();
@@ -320,7 +332,7 @@ fn heartbeats_and_ends_far_ahead_come_in_their_time() {
     let options = StateOptions { heartbeat_ms: 600_000, ..OPTIONS };
     let mut state = State::new(Epoch::from_random(1), 1, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
+    let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.0 };
     let poll = StreamOptions { poll_deadline: Some(60_000), ..stream };
     let streaming = state.subscribe(interest.clone(), &[], Start::At(1), None, stream, 0);
     let polling = state.subscribe(interest, &[], Start::At(1), None, poll, 0);
@@ -352,7 +364,7 @@ fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
     let options = StateOptions { heartbeat_ms: 1_000, log_retry_ms: 1_500, ..OPTIONS };
     let mut state = State::new(Epoch::from_random(1), 5, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream = StreamOptions { control: true, poll_deadline: None, jitter: 0.0 };
+    let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.0 };
     let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
     state.handle_read(key, ReadOutcome::Failed, 0);
@@ -361,4 +373,122 @@ fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
     assert_eq!(state.poll_timeout(), Some(1_500));
     state.handle_timeout(1_500);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
+}
+
+const CONFLATING: StreamOptions = StreamOptions { conflate: true, ..STREAM };
+
+/// Subscribes when everything is published, and reads all of it.
+fn check_conflated(selectors: &str, published: &[&str], expected: &[&str]) {
+    let published = entries(published);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.handle_appended(&published);
+    state.subscribe(interest(selectors), &[], Start::After(0), None, CONFLATING, 0);
+    assert_eq!(drain(&mut state, &published), expected, "{selectors}");
+    assert!(state.conflations.is_empty(), "nothing is held for who is live");
+}
+
+#[test]
+fn who_conflates_and_is_behind_receives_the_newest_event_of_each_topic() {
+    check_conflated("*", &["a", "b", "a", "c", "b", "a"], &["conflated 3", "4", "5", "6"]);
+    check_conflated("a", &["a", "b", "a", "c", "b", "a"], &["conflated 2", "6"]);
+    check_conflated("*", &["a", "b", "c"], &["1", "2", "3"]);
+    check_conflated("a", &["b", "b"], &[]);
+}
+
+#[test]
+fn an_event_makes_way_once_all_its_topics_that_were_asked_for_have_a_newer_one() {
+    check_conflated("*", &["a b", "a"], &["1", "2"]);
+    check_conflated("*", &["a b", "a", "b"], &["conflated 1", "2", "3"]);
+    check_conflated("*", &["a a", "a", "b b"], &["conflated 1", "2", "3"]);
+    check_conflated("a", &["a b", "a c"], &["conflated 1", "2"]);
+}
+
+#[test]
+fn a_last_event_never_makes_way() {
+    check_conflated("*", &["a", "a final", "a", "a"], &["conflated 2", "2", "4"]);
+}
+
+#[test]
+fn who_conflates_receives_all_that_is_live() {
+    check_live("a", CONFLATING, &["a", "b", "a", "a"], &["1", "3", "4"]);
+}
+
+#[test]
+fn a_poll_that_conflates_ends_after_one_batch() {
+    let published = entries(&["a", "a", "b"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.handle_appended(&published);
+    let stream = StreamOptions { poll_deadline: Some(1_000), ..CONFLATING };
+    state.subscribe(interest("*"), &[], Start::At(1), None, stream, 0);
+    assert_eq!(drain(&mut state, &published), ["conflated 1", "2", "3", "PollDone"]);
+}
+
+#[test]
+fn without_control_events_nothing_is_said_of_what_is_left_out() {
+    let published = entries(&["a", "a"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.handle_appended(&published);
+    let stream = StreamOptions { control: false, ..CONFLATING };
+    state.subscribe(interest("a"), &[], Start::At(1), None, stream, 0);
+    assert_eq!(drain(&mut state, &published), ["2"]);
+}
+
+/// Answers reads one event at a time and gives the offsets of each batch.
+fn batches_of_single_reads(published: &[Arc<Entry<()>>], is_scarce: bool) -> Vec<Vec<u64>> {
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.handle_appended(published);
+    state.subscribe(interest("*"), &[], Start::At(1), None, CONFLATING, 0);
+    let mut batches = Vec::new();
+    while let Some(effect) = state.poll_effect() {
+        match effect {
+            Effect::Read { subscriber, from, .. } => {
+                let entries = vec![Arc::clone(&published[from as usize - 1])];
+                let next = from + 1;
+                let outcome = ReadOutcome::Entries { entries, next, dropped: None, is_scarce };
+                state.handle_read(subscriber, outcome, 0);
+            }
+            Effect::Write(write) => {
+                batches.push(write.batch.entries.iter().map(|entry| entry.offset).collect());
+                state.handle_written(&write, write.batch.entries.len(), true, 0);
+            }
+            Effect::Announce { .. } => {}
+            effect => panic!("{effect:?} was not to come"),
+        }
+    }
+    batches
+}
+
+#[test]
+fn nothing_is_held_while_memory_is_scarce() {
+    let published = entries(&["a", "a", "b"]);
+    assert_eq!(batches_of_single_reads(&published, false), [vec![2, 3]]);
+    assert_eq!(batches_of_single_reads(&published, true), [vec![1], vec![2], vec![3]]);
+}
+
+#[test]
+fn what_was_read_is_not_held_until_a_log_that_failed_is_back() {
+    let published = entries(&["a", "a"]);
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.handle_appended(&published);
+    let key = state.subscribe(interest("a"), &[], Start::At(1), None, CONFLATING, 0);
+    assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, .. })));
+    let entries = published[..1].to_vec();
+    let outcome = ReadOutcome::Entries { entries, next: 2, dropped: None, is_scarce: false };
+    state.handle_read(key, outcome, 0);
+    assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 2, .. })));
+    state.handle_read(key, ReadOutcome::Failed, 0);
+    assert_eq!(drain(&mut state, &published), ["1", "2"]);
+}
+
+#[test]
+fn who_conflates_holds_at_most_conflated_topics_max_topics() {
+    for (topics, batch_lengths) in [
+        (CONFLATED_TOPICS_MAX, &[CONFLATED_TOPICS_MAX][..]),
+        (CONFLATED_TOPICS_MAX + 1, &[CONFLATED_TOPICS_MAX, CONFLATED_TOPICS_MAX, 2]),
+    ] {
+        let published: Vec<_> =
+            (1..=2 * topics).map(|nth| entry(nth as u64, &format!("t{}", nth % topics))).collect();
+        let batches = batches_of_single_reads(&published, false);
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), batch_lengths);
+    }
 }

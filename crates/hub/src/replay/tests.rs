@@ -33,7 +33,7 @@ fn everything() -> Arc<Interest> {
 /// The offsets of an answer, where it ends, and up to where something is gone.
 fn told(outcome: ReadOutcome<Delivery>) -> (Vec<u64>, u64, Option<u64>) {
     match outcome {
-        ReadOutcome::Entries { entries, next, dropped } => {
+        ReadOutcome::Entries { entries, next, dropped, .. } => {
             (entries.iter().map(|entry| entry.offset).collect(), next, dropped)
         }
         other => panic!("expected entries, got {other:?}"),

@@ -3,8 +3,8 @@
 //! The shell of these tests is a log that loses events from its start and from its middle, topics
 //! that finish and open again, outlets of random room, reads and seeks that are answered late and
 //! in any order, and a clock that jumps. The model knows every event ever published and says what
-//! each subscriber must have received, what it must have been told, and whether its stream may or
-//! must have ended. A failing schedule prints its seed;
+//! each subscriber must have received, what may have been left out for one that conflates, what it
+//! must have been told, and whether its stream may or must have ended. A failing schedule prints its seed;
 //! `TIDINGS_SEED=<seed> cargo test -p tidings-core` runs that one alone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +51,8 @@ struct Client {
     excused: Vec<Range<u64>>,
     /// Gaps and lags it must be told of, in this order.
     expected: VecDeque<Notice>,
+    /// How many events it was told were left out.
+    skipped: u64,
     was_told: bool,
     was_told_end: bool,
     /// Whether it was there when the state was shut down.
@@ -93,7 +95,9 @@ impl Client {
     /// What a loss of `range` means for it.
     fn lose(&mut self, epoch: Epoch, range: Range<u64>) {
         let (missed, oldest) = (range.start, range.end);
-        self.excused.push(range);
+        // One that conflates may have to read from further back again, and says so in the notice.
+        let is_unsaid = self.stream.conflate && !self.stream.control;
+        self.excused.push(if is_unsaid { self.from..oldest } else { range });
         let notice = match self.resumed_after.take() {
             None => Notice::Lagged { missed, oldest },
             Some(offset) => Notice::Gap(Gap {
@@ -103,6 +107,22 @@ impl Client {
             }),
         };
         self.expect(notice);
+    }
+
+    fn check_loss(&mut self, mut notice: Notice) {
+        if let Some(Notice::Lagged { missed, .. }) = self.expected.front()
+            && let Notice::Lagged { missed: said, oldest } = &mut notice
+            && self.stream.conflate
+        {
+            assert!(*said <= *missed, "lost from {missed} on, not from {said}");
+            self.excused.push(*said..*oldest);
+            *said = *missed;
+        } else if let Notice::Gap(gap) = &notice
+            && self.stream.conflate
+        {
+            self.excused.push(self.from..gap.oldest);
+        }
+        assert_eq!(self.expected.pop_front(), Some(notice));
     }
 
     fn expect(&mut self, notice: Notice) {
@@ -115,9 +135,14 @@ impl Client {
 impl World {
     fn new(seed: u64) -> Self {
         let epoch = Epoch::from_random(seed);
+        let mut rng = Rng::with_seed(seed);
+        let mut state = HubState::new(epoch, 1, OPTIONS);
+        if rng.bool() {
+            state.conflated_topics_max = rng.usize(1..4);
+        }
         Self {
-            rng: Rng::with_seed(seed),
-            state: HubState::new(epoch, 1, OPTIONS),
+            rng,
+            state,
             epoch,
             now: 0,
             published: Vec::new(),
@@ -242,7 +267,8 @@ impl World {
         };
         let poll_deadline = (self.rng.u32(0..6) == 0).then(|| self.now + self.rng.u64(0..30_000));
         let control = self.rng.u32(0..8) > 0;
-        let stream = StreamOptions { control, poll_deadline, jitter: self.rng.f32() };
+        let conflate = self.rng.u32(0..3) == 0;
+        let stream = StreamOptions { control, conflate, poll_deadline, jitter: self.rng.f32() };
         let finished: Vec<(Topic, u64)> = exact_topics(&interest)
             .filter_map(|topic| Some((topic.clone(), *self.finished.get(topic)?)))
             .collect();
@@ -261,12 +287,13 @@ impl World {
             told_until: 0,
             excused: Vec::new(),
             expected: VecDeque::new(),
+            skipped: 0,
             was_told: false,
             was_told_end: false,
             is_leaving: false,
             room: self.rng.usize(1..8),
             blocked_since: None,
-            is_stalled: self.rng.u32(0..6) == 0,
+            is_stalled: self.rng.u32(0..5) == 0,
         };
         if let Some(gap) = gap {
             client.expect(Notice::Gap(gap));
@@ -357,7 +384,13 @@ impl World {
         match notice {
             Notice::Gap(_) | Notice::Lagged { .. } => {
                 *self.tally.entry("Loss".to_owned()).or_default() += 1;
-                assert_eq!(client.expected.pop_front(), Some(notice));
+                client.check_loss(notice);
+                client.was_told = true;
+            }
+            Notice::Conflated { skipped } => {
+                assert!(client.stream.conflate && client.stream.control && skipped > 0);
+                *self.tally.entry("Conflated".to_owned()).or_default() += 1;
+                client.skipped += skipped;
                 client.was_told = true;
             }
             Notice::Shutdown { .. } => {
@@ -438,7 +471,8 @@ impl World {
                 client.told_until = known;
             }
         }
-        ReadOutcome::Entries { entries, next, dropped }
+        let is_scarce = self.rng.u32(0..8) == 0;
+        ReadOutcome::Entries { entries, next, dropped, is_scarce }
     }
 
     /// The highest dropped offset that may interest someone: the log does not know more of what it
@@ -580,24 +614,59 @@ impl World {
     }
 
     /// The client has received, in order and once, what it was owed before `until`, except what is
-    /// lost and was told to be.
+    /// lost and was told to be, and what was left out as it may be.
     fn check_settled(&self, client: &Client, until: u64) {
         let Client { interest, from, excused, .. } = client;
-        let is_excused = |offset| excused.iter().any(|lost| lost.contains(&offset));
+        let is_excused =
+            |offset| self.is_lost(offset) && excused.iter().any(|lost| lost.contains(&offset));
+        let (mut skipped, mut lost) = (Vec::new(), 0);
         let mut received = client.received.iter().copied().peekable();
         for entry in self.events(*from..until.max(*from).min(self.next_offset())) {
             let offset = entry.offset;
             if received.next_if_eq(&offset).is_some() {
                 assert!(admits(interest, entry), "{offset} was not to be received");
+            } else if admits(interest, entry) && is_excused(offset) {
+                lost += 1;
             } else if admits(interest, entry) {
                 assert!(
-                    self.is_lost(offset) && is_excused(offset),
+                    client.stream.conflate,
                     "{offset} is missing from {:?}, from {from} until {until}, excused {excused:?}",
                     client.received,
                 );
+                skipped.push(entry);
             }
         }
         assert!(received.all(|offset| offset >= until), "{:?} has no order", client.received);
+        self.check_skipped(client, until, &skipped, lost);
+    }
+
+    /// `skipped` were left out for newer ones, the client was told how many, and perhaps so were
+    /// some of those `lost`.
+    fn check_skipped(&self, client: &Client, until: u64, skipped: &[&Arc<Entry<()>>], lost: u64) {
+        let interest = &client.interest;
+        let later =
+            |offset: u64| self.events((offset + 1).min(self.next_offset())..self.next_offset());
+        for entry in skipped {
+            assert!(!entry.is_final, "{} was left out", entry.offset);
+            let selectors = interest.selectors();
+            let is_selected = |topic: &&Topic| selectors.iter().any(|it| it.matches(topic));
+            for topic in entry.topics.iter().filter(is_selected) {
+                let makes_way_for = |newer: &Arc<Entry<()>>| {
+                    let is_received = client.received.binary_search(&newer.offset).is_ok();
+                    let may_be_missing = newer.offset >= until || self.is_lost(newer.offset);
+                    newer.topics.contains(topic)
+                        && admits(interest, newer)
+                        && (is_received || may_be_missing)
+                };
+                let has_newer = later(entry.offset).any(makes_way_for);
+                assert!(has_newer, "{} is the newest of {topic}", entry.offset);
+            }
+        }
+        let ahead = later(until.saturating_sub(1)).filter(|entry| admits(interest, entry)).count();
+        let least = skipped.len() as u64;
+        let told = least..=least + lost + ahead as u64;
+        let is_told = !client.stream.control || told.contains(&client.skipped);
+        assert!(is_told, "told of {} left out, not {told:?}", client.skipped);
     }
 
     fn check_close(&self, client: &Client, reason: CloseReason, cursor: u64) {
@@ -671,7 +740,9 @@ fn every_schedule_delivers_what_the_model_says() {
             }
         }
     }
-    for what in ["PollDone", "PollElapsed", "WriteTimeout", "Shutdown", "Finished", "Loss"] {
+    for what in
+        ["PollDone", "PollElapsed", "WriteTimeout", "Shutdown", "Finished", "Loss", "Conflated"]
+    {
         let count = tally.get(what).copied().unwrap_or(0);
         assert!(count > 1_000, "{what} came {count} times");
     }
