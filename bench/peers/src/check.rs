@@ -14,7 +14,7 @@ use crate::client::{Publisher, Subscriber};
 use crate::tls::{Curl, status_over_tls};
 
 /// What the cells of a row are.
-pub(crate) const COLUMNS: [&str; 9] = [
+pub(crate) const COLUMNS: [&str; 10] = [
     "version",
     "events",
     "two topics",
@@ -24,6 +24,7 @@ pub(crate) const COLUMNS: [&str; 9] = [
     "HTTP/2",
     "processes",
     "MiB at rest",
+    "many",
 ];
 
 /// Tries one peer; returns its row, and what went wrong.
@@ -32,6 +33,7 @@ pub(crate) fn check(
     prepared: &Prepared,
     folder: &Path,
     files: &TlsFiles,
+    connections: usize,
 ) -> (Vec<String>, Vec<String>) {
     let mut faults = Vec::new();
     let mut cell = |outcome: Option<Result<String>>| match outcome {
@@ -89,6 +91,10 @@ pub(crate) fn check(
                 .then(|| tried(tls, &|running| done(over("--http2")(running).context("HTTP/2")))),
         ),
         cell(Some(tried(PLAIN, &memory))),
+        cell(Some({
+            let wanted = Wanted { connections, ..PLAIN };
+            tried(wanted, &|running| deliver_to_many(target, running, connections))
+        })),
     ];
     (cells, faults)
 }
@@ -129,6 +135,32 @@ fn deliver(target: &dyn Target, running: &Running, topics: &[String]) -> Result<
         }
     }
     Ok(())
+}
+
+/// Has three events come to each of many; tells how many that are.
+fn deliver_to_many(target: &dyn Target, running: &Running, count: usize) -> Result<String> {
+    let topic = "eeeeeee1";
+    let request = target.subscribe(&[topic.to_owned()], None);
+    let transport = target.offers().transport;
+    let open = |_| Subscriber::open(running.subscribe_at(), transport, &request);
+    let subscribers: Result<Vec<_>> = (0..count).map(open).collect();
+    let mut subscribers = subscribers.context("many do not get in")?;
+    let mut publisher = Publisher::connect(running.publish_at())?;
+    for subscriber in &mut subscribers {
+        while !subscriber.has(&data(0))? {
+            publisher.publish(&target.publish(topic, &data(0)))?;
+        }
+    }
+    for number in 1..=3 {
+        publisher.publish(&target.publish(topic, &data(number)))?;
+    }
+    for (index, subscriber) in subscribers.iter_mut().enumerate() {
+        for number in 1..=3 {
+            let what = || format!("event {number} for subscriber {index} of {count}");
+            subscriber.expect(&data(number)).with_context(what)?;
+        }
+    }
+    Ok(count.to_string())
 }
 
 /// Comes back after the first of a hundred events that nobody read, and reads all others.

@@ -12,6 +12,7 @@ mod go;
 pub mod mercure;
 mod nchan;
 mod node;
+mod pushpin;
 mod starting;
 
 use bench_stand::{Target, Transport};
@@ -27,5 +28,6 @@ pub fn all() -> Vec<Box<dyn Target>> {
         Box::new(axum::Axum::default()),
         Box::new(node::Node::new(Transport::Sse)),
         Box::new(node::Node::new(Transport::WebSocket)),
+        Box::new(pushpin::Pushpin::default()),
     ]
 }

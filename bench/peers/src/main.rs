@@ -30,6 +30,9 @@ enum Command {
     Check {
         /// Those to be checked; all, if none is named.
         names: Vec<String>,
+        /// How many subscribers each has to hold and to deliver to at once.
+        #[arg(long, default_value_t = 1000)]
+        connections: usize,
         /// Where they are found or built, once.
         #[arg(long, value_name = "FOLDER", default_value = "target/bench/peers")]
         peers: PathBuf,
@@ -37,7 +40,7 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let Command::Check { names, peers } = Options::parse().command;
+    let Command::Check { names, connections, peers } = Options::parse().command;
     let scratch = Scratch::new(&peers.join("check"))?;
     let files = make_certificate(scratch.path())?;
     let mut faults = Vec::new();
@@ -54,7 +57,8 @@ fn main() -> Result<()> {
                 faults.push(format!("{name} is missing: {error:#}"));
             }
             Ok(prepared) => {
-                let (cells, found) = check(&*target, &prepared, &peers.join("check"), &files);
+                let folder = peers.join("check");
+                let (cells, found) = check(&*target, &prepared, &folder, &files, connections);
                 println!("| {name} | {} |", cells.join(" | "));
                 faults.extend(found.into_iter().map(|fault| format!("{name}: {fault}")));
             }

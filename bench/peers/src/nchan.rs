@@ -9,7 +9,7 @@ use bench_stand::{Offers, Prepared, Request, Running, Served, Target, Transport,
 use serde_json::json;
 
 use crate::debian::unpack;
-use crate::starting::{free_addresses, output_of, post, raise_file_limit};
+use crate::starting::{filled_in, free_addresses, post, raise_file_limit, user};
 
 /// Two workers that share each port, events in shared memory.
 #[derive(Debug)]
@@ -27,7 +27,6 @@ impl Nchan {
 
     fn configuration(&self, wanted: &Wanted, subscribe: &str, publish: &str) -> Result<String> {
         let files = raise_file_limit()?;
-        let name = |option| output_of(Command::new("id").arg(option));
         // Each worker may get all of them, though a shared port spreads them.
         let connections = (wanted.connections as u64 + 100).min(files - 100);
         let buffered = wanted.kept_events.max(BUFFERED_EVENTS / wanted.topics.max(1)).max(10);
@@ -48,23 +47,19 @@ impl Nchan {
                 format!("nchan_{kind}_ping_interval {};", interval.as_secs().max(1))
             })
         };
-        let filled_in = [
-            ("<module>", self.module.display().to_string()),
-            ("<user>", format!("{} {}", name("-un")?, name("-gn")?)),
-            ("<files>", files.to_string()),
-            ("<connections>", connections.to_string()),
-            ("<buffered>", buffered.to_string()),
-            ("<subscribe>", format!("{subscribe}{scheme} reuseport backlog=4096")),
-            ("<publish>", format!("{publish} reuseport backlog=4096")),
-            ("<tls>", tls),
-            ("<stream-ping>", ping("eventsource")),
-            ("<socket-ping>", ping("websocket")),
+        let gaps = [
+            ("module", self.module.display().to_string()),
+            ("user", user()?),
+            ("files", files.to_string()),
+            ("connections", connections.to_string()),
+            ("buffered", buffered.to_string()),
+            ("subscribe", format!("{subscribe}{scheme} reuseport backlog=4096")),
+            ("publish", format!("{publish} reuseport backlog=4096")),
+            ("tls", tls),
+            ("stream-ping", ping("eventsource")),
+            ("socket-ping", ping("websocket")),
         ];
-        let mut text = TEMPLATE.to_owned();
-        for (gap, by) in &filled_in {
-            text = text.replace(gap, by);
-        }
-        Ok(text)
+        Ok(filled_in(TEMPLATE, &gaps))
     }
 }
 

@@ -40,6 +40,18 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
+/// A configuration in which each `<gap>` is replaced.
+pub(crate) fn filled_in(template: &str, gaps: &[(&str, String)]) -> String {
+    let fill = |text: String, (gap, by): &(&str, String)| text.replace(&format!("<{gap}>"), by);
+    gaps.iter().fold(template.to_owned(), fill)
+}
+
+/// The user and group that run this, as nginx has it.
+pub(crate) fn user() -> Result<String> {
+    let name = |option| output_of(Command::new("id").arg(option));
+    Ok(format!("{} {}", name("-un")?, name("-gn")?))
+}
+
 /// A whole request that publishes `body`.
 pub(crate) fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
