@@ -49,7 +49,13 @@ pub(crate) struct Line {
 pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream) {
     let Some(tls) = &server.tls else { return serve_http1(&server, Wire::plain(socket)).await };
     let handshake = Box::pin(Wire::encrypted(socket, tls.config()));
-    match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
+    let mut closing = server.closing.clone();
+    let shaken = tokio::select! {
+        biased;
+        shaken = tokio::time::timeout(HEAD_TIMEOUT, handshake) => shaken,
+        _ = closing.wait_for(|closing| *closing) => return,
+    };
+    match shaken {
         Ok(Ok(wire)) if wire.is_http2() => Box::pin(http2::serve(&server, wire)).await,
         Ok(Ok(wire)) => serve_http1(&server, wire).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),

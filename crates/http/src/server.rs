@@ -111,3 +111,21 @@ const UNSENT_BYTES_MAX: u32 = 128 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests may still run once all streams have ended.
 const GRACE: Duration = Duration::from_secs(2);
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_have_the_options_of_their_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        prepare(&SockRef::from(&listener), Duration::from_secs(30));
+        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(listener.accept(), client);
+        let (accepted, _) = accepted.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(45)));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,8 @@
+//! A hub that is served, spoken to over real sockets by clients that know only the wire.
+
+mod client;
+mod draining;
+mod http2;
+mod server;
+mod takeover;
+mod tls;

@@ -1,0 +1,123 @@
+//! A hub on a free port, in this process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::CertifiedKey;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tidings::{Hub, HubOptions, MemoryLog, Position, Record, Topic, random_epoch};
+use tidings_http::{HttpOptions, Tls, serve};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::Client;
+
+/// A served hub.
+pub(crate) struct Served {
+    pub(crate) hub: Hub,
+    pub(crate) address: SocketAddr,
+    certificate: Option<CertificateDer<'static>>,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    /// In plain.
+    pub(crate) async fn start(http: HttpOptions, hub: HubOptions) -> Self {
+        let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
+        let hub = Hub::start(hub, Arc::new(log)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let http = HttpOptions { drain: Duration::from_millis(50), ..http };
+        let shutdown = async move { drop(stopped.await) };
+        let ended = tokio::spawn(serve(listener, hub.clone(), http, shutdown));
+        Self { hub, address, certificate: None, stop, ended }
+    }
+
+    pub(crate) async fn plain() -> Self {
+        Self::start(HttpOptions::default(), HubOptions::default()).await
+    }
+
+    /// Encrypted, with a certificate of its own.
+    pub(crate) async fn encrypted(hub: HubOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let certificate = write_certificate(&cert, &key);
+        let tls = Some(Tls::load(&cert, &key).unwrap());
+        let mut served = Self::start(HttpOptions { tls, ..HttpOptions::default() }, hub).await;
+        served.certificate = Some(certificate);
+        served
+    }
+
+    pub(crate) async fn connect(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// A connection over TLS, with what the client offers by ALPN.
+    pub(crate) async fn connect_encrypted(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        protocols: &[&[u8]],
+    ) -> TlsStream<TcpStream> {
+        self.shake_hands(TcpStream::connect(self.address).await.unwrap(), version, protocols).await
+    }
+
+    /// The same on a connection that exists.
+    pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        connection: S,
+        version: &'static SupportedProtocolVersion,
+        protocols: &[&[u8]],
+    ) -> TlsStream<S> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone().unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_protocol_versions(&[version])
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, connection).await.unwrap()
+    }
+
+    pub(crate) async fn publish(&self, topic: &str, data: impl Into<String>) -> Position {
+        let record = Record::new([Topic::parse(topic).unwrap()], data.into());
+        self.hub.publish(vec![record]).await.unwrap().last().unwrap()
+    }
+
+    /// Waits until so many subscriptions are open.
+    pub(crate) async fn wait_for_subscribers(&self, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.hub.figures().subscribers != count {
+            assert!(Instant::now() < deadline, "{} are open", self.hub.figures().subscribers);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Asks the server to end; completes when it has.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+/// Writes a new certificate for `localhost` and its key.
+pub(crate) fn write_certificate(cert: &Path, key: &Path) -> CertificateDer<'static> {
+    let CertifiedKey { cert: certificate, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(cert, certificate.pem()).unwrap();
+    std::fs::write(key, signing_key.serialize_pem()).unwrap();
+    certificate.der().clone()
+}
+
+pub(crate) const TLS_VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+/// How long something may take before the test gives up: only ever waited for in full by a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,207 @@
+//! TLS, and what clients can do to it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustls::version::TLS13;
+use tidings::HubOptions;
+use tidings_http::{Tls, TlsError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::client::Client;
+use crate::server::{Served, TLS_VERSIONS, write_certificate};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_begin_live_and_end_over_each_version() {
+    let served = Served::encrypted(HubOptions::default()).await;
+    let mut clients = Vec::new();
+    for version in TLS_VERSIONS {
+        for protocols in [&[][..], &[&b"http/1.1"[..]]] {
+            let connection = served.connect_encrypted(version, protocols).await;
+            let mut client = Client::new(connection);
+            client.send("GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+            client.until("}").await;
+            client.subscribe("topic=a", "").await;
+            assert!(client.head().await.contains("transfer-encoding: chunked\r\n"));
+            assert_eq!(client.chunk().await, "retry: 2000\n:\n");
+            clients.push(client);
+        }
+    }
+    served.publish("a", "1").await;
+    let large = "x".repeat(100_000);
+    let id = served.publish("a", large.as_str()).await;
+    for client in &mut clients {
+        assert!(client.chunk().await.ends_with("data: 1\n\n"));
+        assert!(client.chunk().await == format!("id: {id}\ndata: {large}\n\n"));
+    }
+    served.stop().await;
+    for client in &mut clients {
+        // That the end of the connection is no error means that it was announced (close_notify).
+        assert!(client.rest().await.ends_with("\n\n\r\n0\r\n\r\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_receives_everything_in_order() {
+    const EVENTS: usize = 1_000;
+    let served = Served::encrypted(HubOptions::default()).await;
+    let mut client = Client::new(served.connect_encrypted(&TLS13, &[]).await);
+    client.subscribe("topic=a", "").await;
+    client.until("\n:\n\r\n").await;
+    let data = "x".repeat(20_000);
+    let mut ids = Vec::new();
+    for _ in 0..EVENTS {
+        ids.push(served.publish("a", data.as_str()).await);
+    }
+    for id in ids {
+        let event = client.chunk().await;
+        assert!(event == format!("id: {id}\ndata: {data}\n\n"), "{id}: {}", &event[..100]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_change_its_keys_and_leave() {
+    let served = Served::encrypted(HubOptions::default()).await;
+    let mut client = Client::new(served.connect_encrypted(&TLS13, &[]).await);
+    client.subscribe("topic=a", "").await;
+    client.until("\n:\n\r\n").await;
+    for number in 0..10 {
+        client.connection.get_mut().1.refresh_traffic_keys().unwrap();
+        client.send("what is said here is dropped").await;
+        served.publish("a", number.to_string()).await;
+        assert!(client.chunk().await.ends_with(&format!("data: {number}\n\n")));
+    }
+    client.connection.shutdown().await.unwrap();
+    served.wait_for_subscribers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_may_come_byte_by_byte() {
+    let served = Served::encrypted(HubOptions::default()).await;
+    for version in TLS_VERSIONS {
+        let connection = TcpStream::connect(served.address).await.unwrap();
+        connection.set_nodelay(true).unwrap();
+        let connection = served.shake_hands(Trickle(connection), version, &[]).await;
+        let mut client = Client::new(connection);
+        client.subscribe("topic=a", "").await;
+        client.until("\n:\n\r\n").await;
+        client.send("dropped").await;
+        served.publish("a", "1").await;
+        assert!(client.chunk().await.ends_with("data: 1\n\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_tls_ends_its_own_connection_alone() {
+    let served = Served::encrypted(HubOptions::default()).await;
+    let mut open = Client::new(served.connect_encrypted(&TLS13, &[]).await);
+    open.subscribe("topic=a", "").await;
+    open.until("\n:\n\r\n").await;
+    let mut plain = served.connect().await;
+    plain.send("GET /events?topic=a HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    // An alert, and the end.
+    while plain.connection.readable().await.is_ok() {
+        let mut piece = [0; 100];
+        match plain.connection.try_read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => assert_eq!(piece[0], 21, "{:?}", &piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                break;
+            }
+        }
+    }
+    // After the handshake as well.
+    let mut broken = Client::new(served.connect_encrypted(&TLS13, &[]).await);
+    broken.subscribe("topic=a", "").await;
+    broken.until("\n:\n\r\n").await;
+    served.wait_for_subscribers(2).await;
+    broken.connection.get_mut().0.write_all(&[23, 3, 3, 0, 20, 0]).await.unwrap();
+    broken.connection.get_mut().0.write_all(&[7; 100]).await.unwrap();
+    served.wait_for_subscribers(1).await;
+    served.publish("a", "1").await;
+    assert!(open.chunk().await.ends_with("data: 1\n\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_stalls_ends() {
+    let served = Served::encrypted(HubOptions::default()).await;
+    let mut silent = served.connect().await;
+    assert_eq!(silent.rest().await, "");
+    let mut begun = served.connect().await;
+    begun.connection.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
+    assert_eq!(begun.rest().await, "");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write_certificate(&path("cert"), &path("key"));
+    write_certificate(&path("other-cert"), &path("other-key"));
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let torn = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    let wrong = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let both = [std::fs::read(path("cert")).unwrap(), std::fs::read(path("key")).unwrap()].concat();
+    for (name, content) in [
+        ("empty", &b""[..]),
+        ("encrypted", encrypted.as_bytes()),
+        ("torn", torn.as_bytes()),
+        ("wrong", wrong.as_bytes()),
+        ("both", &both),
+    ] {
+        std::fs::write(path(name), content).unwrap();
+    }
+    let check = |cert: &str, key: &str, expected: fn(&TlsError) -> bool| {
+        let error = Tls::load(&path(cert), &path(key)).unwrap_err();
+        assert!(expected(&error), "{cert} {key}: {error:?}");
+    };
+    for (cert, key) in [("cert", "key"), ("both", "both"), ("both", "key")] {
+        Tls::load(&path(cert), &path(key)).unwrap();
+    }
+    check("none", "key", |error| matches!(error, TlsError::Unreadable { .. }));
+    check("cert", "none", |error| matches!(error, TlsError::Unreadable { .. }));
+    check("empty", "key", |error| matches!(error, TlsError::NoCertificate { .. }));
+    check("key", "cert", |error| matches!(error, TlsError::NoCertificate { .. }));
+    check("torn", "key", |error| matches!(error, TlsError::Malformed { .. }));
+    check("cert", "empty", |error| matches!(error, TlsError::NoKey { .. }));
+    check("cert", "cert", |error| matches!(error, TlsError::NoKey { .. }));
+    check("cert", "encrypted", |error| matches!(error, TlsError::EncryptedKey { .. }));
+    check("cert", "other-key", |error| matches!(error, TlsError::KeyDoesNotFit { .. }));
+    check("wrong", "key", |error| matches!(error, TlsError::Unusable { .. }));
+}
+
+/// A connection that sends one byte at a time.
+struct Trickle(TcpStream);
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &bytes[..bytes.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
