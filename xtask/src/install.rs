@@ -10,12 +10,14 @@ use crate::{root, run};
 pub(crate) const PYTHON: &str = ".test-env/python/bin/python";
 
 /// Programs and the Debian packages they come from.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     ("nginx", "-v", "nginx-light"),
     ("chromium", "--version", "chromium"),
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
+    ("curl", "--version", "curl"),
+    ("openssl", "version", "openssl"),
 ];
 
 pub(crate) fn run() -> Result<()> {
