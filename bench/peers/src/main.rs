@@ -1,7 +1,7 @@
 //! Starts each peer and sees that it does what it is said to do, before anything is measured.
 //!
 //! ```text
-//! cargo run -p bench-peers -- check [NAME]...
+//! cargo run --manifest-path bench/Cargo.toml -p bench-peers -- check [NAME]...
 //! ```
 
 mod check;
