@@ -53,7 +53,8 @@ impl Machine {
         )
     }
 
-    fn to_json(&self) -> Value {
+    /// For a record.
+    pub fn to_json(&self) -> Value {
         json!({
             "processor": self.processor,
             "cores": self.cores,
