@@ -17,6 +17,7 @@ PAGES = [
     "operate/nginx.md",
     "start/exactly-once.md",
     "start/topics-that-end.md",
+    "start/dashboards.md",
 ]
 
 

@@ -58,6 +58,12 @@ pub(crate) fn command() -> Command {
                 .help("Only events of this type; may be repeated"),
         )
         .arg(
+            Arg::new("conflate")
+                .long("conflate")
+                .action(ArgAction::SetTrue)
+                .help("While behind, print only the newest event of each topic"),
+        )
+        .arg(
             Arg::new("count")
                 .long("count")
                 .value_name("N")
@@ -117,6 +123,7 @@ struct Follower {
     topics: Vec<String>,
     events: Vec<String>,
     start: Start,
+    conflate: bool,
     json: bool,
     printable: bool,
     silence: Duration,
@@ -154,6 +161,7 @@ impl Follower {
             topics: texts("topic"),
             events: texts("event"),
             start: start.unwrap_or(Start::Now),
+            conflate: matches.get_flag("conflate"),
             json: matches.get_flag("json"),
             printable: io::stdout().is_terminal(),
             silence: matches.get_one("silence").copied().unwrap_or(Duration::from_secs(45)),
@@ -211,6 +219,9 @@ impl Follower {
             query.extend_pairs(self.events.iter().map(|event| ("event", event)));
             if let (Start::Last(last), true) = (&self.start, position.is_empty()) {
                 query.append_pair("last", last);
+            }
+            if self.conflate {
+                query.append_pair("conflate", "1");
             }
         }
         let request =

@@ -145,6 +145,19 @@ fn the_start_is_asked_for_again_while_no_position_is_known() {
 }
 
 #[test]
+fn the_newest_of_each_topic_is_asked_for_with_every_stream() {
+    let left_out = "event: tidings.conflated\ndata: {\"skipped\":2}\n\nid: e-3\ndata: x\n\n";
+    check(
+        &["a", "--last", "5", "--conflate"],
+        vec![stream("", left_out), no_content()],
+        0,
+        "e-3\tmessage\tx\n",
+        &format!("tidings: left out 2 events that newer ones follow\n{ENDED}"),
+        &[("topic=a&last=5&conflate=1", None), ("topic=a&conflate=1", Some("e-3"))],
+    );
+}
+
+#[test]
 fn passing_failures_are_told_once_and_tried_again() {
     check(
         &["a", "--json"],

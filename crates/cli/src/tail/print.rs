@@ -53,6 +53,11 @@ pub(super) fn told(event: &Event) -> String {
                 "events are missing: this reader is too slow; going on with the oldest kept{from}"
             )
         }
+        Some("conflated") => {
+            let skipped = data["skipped"].as_u64().unwrap_or_default();
+            let events = if skipped == 1 { "event" } else { "events" };
+            format!("left out {skipped} {events} that newer ones follow")
+        }
         Some("shutdown") => "the hub is shutting down".into(),
         _ => format!("{}: {}", event.event, event.data),
     }
@@ -144,6 +149,9 @@ mod tests {
             r#"{"oldest":"a-20"}"#,
             "events are missing: this reader is too slow; going on with the oldest kept, a-20",
         );
+        let left_out = |skipped| format!("{{\"skipped\":{skipped}}}");
+        check_told("tidings.conflated", &left_out(1), "left out 1 event that newer ones follow");
+        check_told("tidings.conflated", &left_out(7), "left out 7 events that newer ones follow");
         check_told("tidings.shutdown", "{}", "the hub is shutting down");
         check_told("tidings.new", "x", "tidings.new: x");
     }

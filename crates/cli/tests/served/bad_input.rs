@@ -32,6 +32,8 @@ fn every_malformed_subscription_gets_its_documented_answer() {
         ("topic=a&mode=poll&wait=-1", 400, "invalid-parameter"),
         ("topic=a&mode=poll&wait=0.5", 400, "invalid-parameter"),
         ("topic=a&control=maybe", 400, "invalid-parameter"),
+        ("topic=a&conflate=", 400, "invalid-parameter"),
+        ("topic=a&conflate=yes", 400, "invalid-parameter"),
     ] {
         let answer = hub.get(&format!("/events?{query}"));
         assert_eq!((answer.status, answer.problem().as_str()), (status, problem), "{query}");

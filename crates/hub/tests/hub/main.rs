@@ -1,6 +1,7 @@
 //! The hub as a program that embeds it sees it.
 
 mod catch_up;
+mod conflation;
 mod finished;
 mod keys;
 mod log;

@@ -11,7 +11,7 @@ use tidings::{EndReason, Session};
 use super::*;
 
 /// Two ends of a connection, of which the first is non-blocking; both take little at once.
-fn connection() -> (TcpStream, TcpStream) {
+pub(crate) fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     // Of a window much smaller than a segment, TCP makes little.
@@ -32,7 +32,7 @@ fn serve(hub: &Hub, begin: Begin, session: Option<Box<dyn Session>>) -> TcpStrea
 }
 
 /// The next chunk of a body; empty at its end.
-fn next_chunk(body: &mut impl BufRead) -> io::Result<String> {
+pub(crate) fn next_chunk(body: &mut impl BufRead) -> io::Result<String> {
     let mut size = String::new();
     body.read_line(&mut size)?;
     let size = usize::from_str_radix(size.trim_end(), 16).map_err(io::Error::other)?;
