@@ -137,6 +137,10 @@ impl Target for Centrifugo {
         let body = json!({ "channel": topic, "data": data }).to_string();
         post("/api/publish", "content-type: application/json\r\n", &body)
     }
+
+    fn patience(&self) -> u32 {
+        4
+    }
 }
 
 /// As part of a query.

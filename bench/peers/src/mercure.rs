@@ -18,6 +18,9 @@ use sha2::Sha256;
 use crate::go::Module;
 use crate::starting::{free_addresses, post, raise_file_limit};
 
+/// What it is called where it keeps what is published.
+pub const DURABLE_NAME: &str = "Mercure 0.24.2, Bolt";
+
 /// Where it publishes and subscribes.
 pub const PATH: &str = "/.well-known/mercure";
 
@@ -137,13 +140,13 @@ pub fn authorization() -> String {
     format!("authorization: Bearer {signed}.{}\r\n", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-/// The newest that the proxy gives with a checksum and that has the program.
+/// The newest release that is no forerunner of 1.0, which no longer has the program.
 const MODULE: Module = Module {
     name: "mercure",
     module: "github.com/dunglas/mercure",
-    version: "v0.20.2",
+    version: "v0.24.2",
     package: "github.com/dunglas/mercure/cmd/mercure",
-    tags: "deprecated_server",
+    tags: "deprecated_server,deprecated_transport",
 };
 
 /// As secret as the address of a server that lives for seconds.

@@ -100,6 +100,10 @@ impl Target for Node {
     fn publish(&self, topic: &str, data: &str) -> Vec<u8> {
         post(&format!("/{topic}"), "content-type: text/plain\r\n", data)
     }
+
+    fn patience(&self) -> u32 {
+        4
+    }
 }
 
 const LOCK: &str = include_str!("../node/package-lock.json");

@@ -166,6 +166,10 @@ impl Target for Pushpin {
         let body = json!({ "items": [{ "channel": topic, "formats": formats }] }).to_string();
         post("/publish/", "content-type: application/json\r\n", &body)
     }
+
+    fn patience(&self) -> u32 {
+        10
+    }
 }
 
 /// Subscribes, and waits a moment for an answer.

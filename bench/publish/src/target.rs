@@ -24,7 +24,7 @@ impl Target {
         match self {
             Self::Tidings { .. } => "tidings",
             Self::Echo => "bare hyper echo",
-            Self::Mercure { .. } => "Mercure 0.20.2, Bolt",
+            Self::Mercure { .. } => mercure::DURABLE_NAME,
         }
     }
 
