@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -47,19 +48,38 @@ pub(crate) struct Line {
 
 /// Serves a client until one side ends the connection, or a shard has taken it over.
 pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream) {
-    let Some(tls) = &server.tls else { return serve_http1(&server, Wire::plain(socket)).await };
-    let handshake = Box::pin(Wire::encrypted(socket, tls.config()));
     let mut closing = server.closing.clone();
-    let shaken = tokio::select! {
+    let wire = tokio::select! {
         biased;
-        shaken = tokio::time::timeout(HEAD_TIMEOUT, handshake) => shaken,
+        wire = open(&server, socket) => wire,
         _ = closing.wait_for(|closing| *closing) => return,
     };
-    match shaken {
-        Ok(Ok(wire)) if wire.is_http2() => Box::pin(http2::serve(&server, wire)).await,
-        Ok(Ok(wire)) => serve_http1(&server, wire).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    // What follows is large, and most of it short-lived: a client that only connects costs little.
+    match wire {
+        Some(wire) if wire.is_http2() => Box::pin(http2::serve(&server, wire)).await,
+        Some(wire) => Box::pin(serve_http1(&server, wire)).await,
+        None => {}
+    }
+}
+
+/// Waits until the client has something to say, after a handshake if it is to be encrypted.
+async fn open(server: &Server, socket: TcpStream) -> Option<Wire> {
+    let opening = async {
+        let mut wire = Wire::plain(socket);
+        wire.readable().await?;
+        if let Some(tls) = &server.tls {
+            wire = Box::pin(wire.encrypted(tls.config())).await?;
+            wire.readable().await?;
+        }
+        Ok::<_, io::Error>(wire)
+    };
+    match tokio::time::timeout(HEAD_TIMEOUT, opening).await {
+        Ok(Ok(wire)) => Some(wire),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a client did not get to a request");
+            None
+        }
+        Err(_) => None,
     }
 }
 

@@ -48,15 +48,14 @@ impl Wire {
         Self::new(Kind::Plain(TokioIo::new(socket)))
     }
 
-    /// Completes a TLS handshake as the server.
+    /// Completes a TLS handshake as the server, unless it has been.
     ///
     /// # Errors
     ///
     /// If the client wants something else, or goes. It has been told, as far as it can be.
-    pub(crate) async fn encrypted(
-        socket: TcpStream,
-        config: &Arc<ServerConfig>,
-    ) -> io::Result<Self> {
+    pub(crate) async fn encrypted(self, config: &Arc<ServerConfig>) -> io::Result<Self> {
+        let Kind::Plain(io) = self.kind else { return Ok(self) };
+        let socket = io.into_inner();
         let session = TlsSession::new(config)?;
         let mut encrypted = Box::new(Encrypted { socket, session, unread: Bytes::new() });
         poll_fn(|cx| encrypted.poll_handshake(cx)).await?;
@@ -70,6 +69,21 @@ impl Wire {
     /// Tells, while hyper owns the connection, whether all that it wrote has left.
     pub(crate) fn flushed(&self) -> Flushed {
         self.flushed.clone()
+    }
+
+    /// Waits until the client has said something, or gone.
+    ///
+    /// # Errors
+    ///
+    /// If the connection has failed.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        let socket = match &self.kind {
+            Kind::Plain(io) => io.inner(),
+            Kind::Tls(encrypted) if encrypted.unread.is_empty() => &encrypted.socket,
+            Kind::Tls(_) => return Ok(()),
+        };
+        // The runtime takes each new socket for readable until it is told otherwise.
+        socket.peek(&mut [0]).await.map(drop)
     }
 
     /// Whether the client has chosen HTTP/2.
