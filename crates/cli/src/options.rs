@@ -673,6 +673,21 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         },
     },
     OptionRow {
+        name: "flush-interval",
+        value_name: "TIME",
+        default: Default::Text("0s"),
+        group: Group::Streams,
+        help: "Send live events at most this often, those of the meantime together",
+        reference: "`0s` sends each at once; what arrives while others are written leaves together in any \
+                    case. A few milliseconds save much of the work where events are many, and delay \
+                    each by up to that long.",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: Duration::from_secs(10),
+            field: |settings| &mut settings.flush_interval,
+        },
+    },
+    OptionRow {
         name: "drain",
         value_name: "TIME",
         default: Default::Text("5s"),

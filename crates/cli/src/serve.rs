@@ -193,8 +193,8 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
         heartbeat: settings.heartbeat,
         write_timeout: settings.write_timeout,
         retry: settings.retry,
+        flush_interval: settings.flush_interval,
         limits,
-        ..HubOptions::default()
     }
 }
 
