@@ -133,7 +133,8 @@ async fn serve_http1(server: &Server, wire: Wire) {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+/// A request being answered.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
 /// Answers a request, or leaves its stream in `takeover` and never answers.
 fn answer(

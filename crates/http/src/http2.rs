@@ -1,6 +1,5 @@
 //! HTTP/2 (RFC 9113): many requests on one connection, which therefore stays with hyper.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +11,6 @@ use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -21,7 +19,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::connection::{HEAD_BYTES_MAX, HEAD_TIMEOUT, Line, Server};
+use crate::connection::{Answer, HEAD_BYTES_MAX, HEAD_TIMEOUT, Line, Server};
 use crate::front::Front;
 use crate::wire::Wire;
 
@@ -87,18 +85,15 @@ struct Streams {
     next: Mutex<Option<Arc<Notify>>>,
 }
 
-fn answer(
-    front: Front,
-    streams: &Streams,
-    request: hyper::Request<Incoming>,
-) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+/// Answers a request. What that takes is large, and is let go of when the body of the answer begins.
+fn answer(front: Front, streams: &Streams, request: hyper::Request<Incoming>) -> Answer {
     let mut request: Request = request.map(Body::new);
     streams.begun.fetch_add(1, Ordering::Relaxed);
     let broken = Arc::new(Notify::new());
     *streams.next.lock().expect(UNPOISONED) = Some(Arc::clone(&broken));
     request.extensions_mut().insert(Line { broken, can_be_taken: false });
     name_host(&mut request);
-    async move { Ok(front.answer(request).await) }
+    Box::pin(async move { Ok(front.answer(request).await) })
 }
 
 /// Says in `Host` what `:authority` says, as RFC 9113, section 8.3.1, has it for HTTP/1.1.
