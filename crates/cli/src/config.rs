@@ -48,7 +48,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let text = match name {
         "show" if matches.get_flag("json") => json_lines(&loaded),
         "show" => config_file(&loaded),
-        _ => "the configuration is valid\n".to_owned(),
+        _ => {
+            serve::load_tls(&loaded.settings.serve)?;
+            "the configuration is valid\n".to_owned()
+        }
     };
     io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::from_output(&error))
 }

@@ -124,9 +124,9 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Certificate and key, if the hub is to have them.
-fn load_tls(settings: &ServeSettings) -> Result<Option<Tls>, Failure> {
+pub(crate) fn load_tls(settings: &ServeSettings) -> Result<Option<Tls>, Failure> {
     let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
-    Tls::load(cert, key).map(Some).map_err(|error| Failure::Failed(cannot_encrypt(&error)))
+    Tls::load(cert, key).map(Some).map_err(|error| Failure::Usage(cannot_encrypt(&error)))
 }
 
 fn cannot_encrypt(error: &TlsError) -> String {

@@ -51,6 +51,21 @@ fn completions_are_written_for_each_shell() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_used_is_told_before_it_is_needed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("empty.pem");
+    fs::write(&path, "").expect("a file");
+    let path = path.to_str().expect("a path in UTF-8");
+    for command in [&["serve"][..], &["config", "check"]] {
+        let with = |cert, key| [command, &["--tls-cert", cert, "--tls-key", key]].concat();
+        check(&with("/nowhere.pem", path), &[], 2, "", "/nowhere.pem cannot be read: No such file");
+        check(&with(path, path), &[], 2, "", "give --tls-cert a file with -----BEGIN CERT");
+        let alone = [command, &["--tls-cert", path]].concat();
+        check(&alone, &[], 2, "", "give --tls-key as well; one file may hold both");
+    }
+}
+
+#[test]
 fn bad_values_are_wrong_usage_wherever_they_stand() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("tidings.toml");
