@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -14,10 +15,18 @@ BINARY = Path(os.environ.get("TIDINGS_BIN", Path(__file__).parents[2] / "target/
 class Hub:
     """A running `tidings serve` on the loopback interface, on a free port unless one is named.
 
-    Keeps events in the folder `data` if there is one, else in memory.
+    Keeps events in the folder `data` if there is one, else in memory. If it encrypts, `trust` is its
+    certificate.
     """
 
-    def __init__(self, *options: str, log: Path, data: Path | None = None, port: int = 0):
+    def __init__(
+        self,
+        *options: str,
+        log: Path,
+        data: Path | None = None,
+        port: int = 0,
+        trust: Path | None = None,
+    ):
         self._log = log.open("wb")
         kept = ["--log", "memory"] if data is None else ["--data", data]
         self._process = subprocess.Popen(
@@ -32,13 +41,15 @@ class Hub:
         )
         self._asked_to_end = False
         ready = self._process.stdout.readline()
-        url = re.search(r"http://127\.0\.0\.1:(\d+)", ready)
+        scheme = "http" if trust is None else "https"
+        url = re.search(rf"{scheme}://127\.0\.0\.1:(\d+)", ready)
         if url is None:
             self.close()
             raise AssertionError(f"no URL in {ready!r}; it said: {log.read_text()}")
         self.url = url.group(0)
         self.port = int(url.group(1))
-        self.client = httpx.Client(base_url=self.url, timeout=10)
+        verify = trust is None or ssl.create_default_context(cafile=trust)
+        self.client = httpx.Client(base_url=self.url, timeout=10, verify=verify)
 
     def publish(self, topic: str, data: object, **fields: object) -> str:
         """Publishes one event and returns its id."""

@@ -1,0 +1,166 @@
+"""The hub over TLS and HTTP/2, as curl and others meet it. Each hub has a certificate of its own."""
+
+import os
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hub import BINARY, Hub
+
+PROTOCOLS = {"HTTP/1.1": "--http1.1", "HTTP/2": "--http2"}
+VERSIONS = {"TLS 1.2": "1.2", "TLS 1.3": "1.3"}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A new certificate for this machine, and its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        + ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert]
+        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        + ["-addext", "basicConstraints=critical,CA:FALSE"],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+@pytest.fixture
+def start_encrypted(start_hub, certificate) -> Callable[..., Hub]:
+    """Starts a hub that encrypts."""
+    cert, key = certificate
+
+    def start(*options: str) -> Hub:
+        return start_hub("--tls-cert", cert, "--tls-key", key, *options, trust=cert)
+
+    return start
+
+
+class Curl:
+    """curl that reads a stream."""
+
+    def __init__(self, url: str, *options: str):
+        self._process = subprocess.Popen(
+            ["curl", "--silent", "--show-error", "--no-buffer", "--include", *options, url],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def until(self, wanted: str) -> list[str]:
+        """The lines up to the wanted one."""
+        lines = []
+        while not lines or lines[-1] != wanted:
+            line = self._process.stdout.readline()
+            assert line, f"the end, and no {wanted!r} in {lines}"
+            lines.append(line.rstrip("\r\n"))
+        return lines
+
+    def end(self) -> tuple[int, str]:
+        """The exit status, and what came before it."""
+        rest = self._process.stdout.read()
+        self._process.stdout.close()
+        return self._process.wait(timeout=20), rest
+
+    def __enter__(self) -> "Curl":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(params=["plain", *(f"{p} {v}" for p in PROTOCOLS for v in VERSIONS)])
+def drained(request, start_hub, start_encrypted, certificate) -> Iterator[tuple[Hub, Curl]]:
+    """A hub that will drain at once, and curl that reads a stream of it."""
+    if request.param == "plain":
+        hub, options = start_hub("--drain", "0s"), ["--http1.1"]
+    else:
+        hub = start_encrypted("--drain", "0s")
+        protocol, version = request.param.split(" ", 1)
+        version = VERSIONS[version]
+        options = [PROTOCOLS[protocol], "--tlsv" + version, "--tls-max", version]
+        options += ["--cacert", certificate[0]]
+    with Curl(f"{hub.url}/events?topic=a", *options) as curl:
+        yield hub, curl
+
+
+def test_curl_reads_a_stream_to_its_end(drained):
+    hub, curl = drained
+    head = curl.until(":")
+    assert head[0].split()[1] == "200"
+    assert "content-type: text/event-stream" in head
+    event_id = hub.publish("a", "x")
+    assert curl.until("data: x")[0] == f"id: {event_id}"
+    hub.begin_shutdown()
+    status, rest = curl.end()
+    assert status == 0
+    assert "event: tidings.shutdown" in rest
+    assert hub.close() == 0
+
+
+def test_what_does_not_shake_hands_costs_nobody_anything(start_encrypted, certificate):
+    hub = start_encrypted()
+    silent = [socket.create_connection(("127.0.0.1", hub.port)) for _ in range(50)]
+    for connection in silent[:25]:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+    assert subprocess.run(["curl", "--silent", hub.url.replace("https", "http")]).returncode != 0
+    with pytest.raises(ssl.SSLCertVerificationError):
+        context = ssl.create_default_context()
+        raw = socket.create_connection(("127.0.0.1", hub.port))
+        context.wrap_socket(raw, server_hostname="localhost")
+    with Curl(f"{hub.url}/events?topic=a", "--cacert", certificate[0]) as curl:
+        curl.until(":")
+        hub.publish("a", "y")
+        curl.until("data: y")
+    for connection in silent:
+        connection.close()
+
+
+def test_sessions_are_resumed(start_encrypted, certificate):
+    hub = start_encrypted()
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.create_default_context(cafile=certificate[0])
+        context.maximum_version = version
+        session = None
+        for is_resumed in (False, True, True):
+            raw = socket.create_connection(("127.0.0.1", hub.port))
+            with context.wrap_socket(raw, server_hostname="localhost", session=session) as wrapped:
+                wrapped.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                assert wrapped.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+                assert wrapped.session_reused is is_resumed
+                session = wrapped.session
+
+
+def test_commands_speak_to_it(start_encrypted, certificate):
+    hub = start_encrypted()
+    variables = {**os.environ, "TIDINGS_URL": hub.url, "SSL_CERT_FILE": str(certificate[0])}
+    with subprocess.Popen(
+        [BINARY, "tail", "a", "--from", "earliest", "--count", "1"],
+        env=variables,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tail:
+        subprocess.run([BINARY, "publish", "a", "by a command"], env=variables, check=True)
+        assert "by a command" in tail.stdout.read()
+    assert tail.returncode == 0
+
+
+def test_key_of_another_certificate_is_refused(certificate, tmp_path):
+    key = tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True, capture_output=True
+    )
+    refused = subprocess.run(
+        [BINARY, "serve", "--log", "memory", "--tls-cert", certificate[0], "--tls-key", key],
+        capture_output=True,
+        text=True,
+    )
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "does not belong to the certificate" in refused.stderr
