@@ -1,6 +1,7 @@
 """The hub over TLS and HTTP/2, as curl and others meet it. Each hub has a certificate of its own."""
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from conftest import REPOSITORY
 from hub import BINARY, Hub
+
+DOCUMENTED = (REPOSITORY / "docs/operate/tls.md").read_text()
 
 PROTOCOLS = {"HTTP/1.1": "--http1.1", "HTTP/2": "--http2"}
 VERSIONS = {"TLS 1.2": "1.2", "TLS 1.3": "1.3"}
@@ -17,17 +21,11 @@ VERSIONS = {"TLS 1.2": "1.2", "TLS 1.3": "1.3"}
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A new certificate for this machine, and its key."""
+    """A new certificate for this machine, and its key, made as the documents say."""
     folder = tmp_path_factory.mktemp("certificate")
     cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        + ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert]
-        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        + ["-addext", "basicConstraints=critical,CA:FALSE"],
-        check=True,
-        capture_output=True,
-    )
+    command = re.search(r"^openssl req .*?cert\.pem$", DOCUMENTED, re.DOTALL | re.MULTILINE)
+    subprocess.run(["bash", "-c", command[0]], cwd=folder, check=True, capture_output=True)
     return cert, key
 
 
