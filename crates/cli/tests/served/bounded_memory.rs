@@ -17,8 +17,8 @@ const READERS: u64 = 4;
 const EVENT_BYTES: usize = 64 << 10;
 const EVENTS: u64 = (1 << 30) / EVENT_BYTES as u64;
 const LOG_BYTES_MAX: u64 = 32 << 20;
-/// What the log, the tail, 10,000 connections of hyper and what is on its way may take together.
-const RESIDENT_BYTES_MAX: u64 = 384 << 20;
+/// What the log, the tail, 10,000 sockets and what is on its way may take together.
+const RESIDENT_BYTES_MAX: u64 = 160 << 20;
 /// How far the publisher may be ahead of the readers, so that none falls behind what is kept.
 const AHEAD_MAX: usize = 64;
 
