@@ -101,7 +101,7 @@ impl Target for Pushpin {
             "message_rate, message_hwm": "1,000,000: not to be held back",
             "Grip-Keep-Alive": "as wanted",
             "publish": "by HTTP through nginx, so that publishers keep their connections",
-            "origin": "nginx with one worker, which answers each subscriber with Grip-Hold: stream",
+            "origin": "nginx, one process, which answers each subscriber with Grip-Hold: stream",
         });
         let version = format!("{}, nginx {} (Debian)", versions.join(", "), nginx.version);
         Ok(Prepared { version, settings })
@@ -146,6 +146,7 @@ impl Target for Pushpin {
             .env("LD_LIBRARY_PATH", env::join_paths(&self.libraries)?)
             .env("PATH", before(&self.programs, "PATH")?);
         let served = Served::listening(&mut command, subscribe)?;
+        let running = Running::several(vec![served, origin], subscribe, publish);
         // It accepts before all of its processes have found each other, and forgets who came then.
         let begin = Instant::now();
         while let Err(error) = ask(subscribe) {
@@ -153,7 +154,7 @@ impl Target for Pushpin {
                 return Err(error.context("it does not get ready"));
             }
         }
-        Ok(Running::several(vec![served, origin], subscribe, publish))
+        Ok(running)
     }
 
     fn subscribe(&self, topics: &[String], _after: Option<&str>) -> Request {
