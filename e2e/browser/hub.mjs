@@ -34,7 +34,7 @@ export class Hub {
       hub.#process.kill("SIGKILL");
       throw error;
     }
-    [hub.url] = /http:\/\/127\.0\.0\.1:\d+/.exec(line) ?? [];
+    [hub.url] = /https?:\/\/127\.0\.0\.1:\d+/.exec(line) ?? [];
     if (hub.url === undefined) {
       hub.#process.kill("SIGKILL");
       throw new Error(`no URL in ${JSON.stringify(line)}; the hub said: ${hub.#said}`);
