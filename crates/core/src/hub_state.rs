@@ -717,7 +717,7 @@ impl<P> HubState<P> {
             group.finished.replace(&group.interest, finished, self.head);
             return key;
         }
-        let interest = Arc::new(interest);
+        let interest = Arc::new(interest.compact());
         let mut known = FinishedTopics::default();
         known.replace(&interest, finished, self.head);
         let key = self.groups.insert(Group {

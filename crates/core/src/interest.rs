@@ -40,6 +40,17 @@ impl Interest {
         self.selectors.as_slice()
     }
 
+    /// Moves its texts to where the calling thread allocates. What was made between the buffers of
+    /// a request keeps the memory around it from being given back; with who keeps it for long, it
+    /// stands among its like.
+    pub(crate) fn compact(self) -> Self {
+        Self {
+            selectors: Selectors::new(self.selectors().iter().map(Selector::compact).collect()),
+            event_types: self.event_types.iter().map(EventType::compact).collect(),
+            rights: self.rights,
+        }
+    }
+
     /// The exact topics this interest is limited to, or `None` if a selector is a pattern.
     ///
     /// A log that keeps an index by topic reads only these.

@@ -84,6 +84,15 @@ impl Selector {
         self.matches_bits(&TopicBits::new(topic))
     }
 
+    /// Copies the text.
+    pub(crate) fn compact(&self) -> Self {
+        match self {
+            Self::All => Self::All,
+            Self::Exact(name) => Self::Exact(name.compact()),
+            Self::Template(template) => Self::Template(Arc::new(template.compact())),
+        }
+    }
+
     /// As [`Selector::matches`], for a topic that is held against several selectors.
     pub(crate) fn matches_bits(&self, topic: &TopicBits<'_>) -> bool {
         match self {

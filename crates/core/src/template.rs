@@ -117,6 +117,11 @@ impl Template {
         self.as_str().split('{').skip(1).map(|rest| 1 + inside(rest)).sum()
     }
 
+    /// Copies the text and what was read of it.
+    pub(crate) fn compact(&self) -> Self {
+        Self { text: self.text.compact(), parts: self.parts.clone(), ..*self }
+    }
+
     /// As [`Template::matches`], for a topic that is held against several templates.
     pub(crate) fn matches_bits(&self, topic: &TopicBits<'_>) -> bool {
         self.matches_counted(topic).0

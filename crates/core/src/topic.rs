@@ -95,6 +95,11 @@ impl Topic {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Copies the text.
+    pub(crate) fn compact(&self) -> Self {
+        Self(self.as_str().into())
+    }
 }
 
 impl EventType {
@@ -139,6 +144,11 @@ impl EventType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Copies the text.
+    pub(crate) fn compact(&self) -> Self {
+        Self(self.as_str().into())
     }
 }
 
