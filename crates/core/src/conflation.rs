@@ -133,7 +133,9 @@ impl<P> Conflation<P> {
     fn hold_one(&mut self, interest: &Interest, entry: Arc<Entry<P>>) {
         let offset = entry.offset;
         let mut topic_count = 0;
-        for topic in entry.topics.iter().filter(|topic| interest.selects_one(topic)) {
+        // The only topic of an event that was asked for was asked for.
+        let is_only = entry.topics.len() == 1;
+        for topic in entry.topics.iter().filter(|topic| is_only || interest.selects_one(topic)) {
             let older = self.newest.insert(topic.clone(), offset);
             // A topic may stand twice.
             if older != Some(offset) {
