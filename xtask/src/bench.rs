@@ -8,17 +8,23 @@ use anyhow::{Result, bail};
 use crate::{root, run};
 
 /// Each benchmark, and whether it measures the program.
-const BENCHMARKS: [(&str, bool); 4] =
-    [("codec", false), ("log", false), ("publish", true), ("resume", true)];
+const BENCHMARKS: [(&str, bool); 5] =
+    [("codec", false), ("log", false), ("publish", true), ("resume", true), ("fanout", true)];
 
-/// Runs one benchmark with options of its own, or all of them.
+/// Runs one benchmark with options of its own, or all of them; or writes the page of what was
+/// recorded anew.
 pub(crate) fn run(name: Option<&str>, options: &[&str]) -> Result<()> {
     let Some(name) = name else {
         return BENCHMARKS.iter().try_for_each(|(name, _)| run(Some(name), &[]));
     };
+    if name == "report" {
+        let arguments = ["run", "--release", "--package", "bench-fanout", "--", "report"];
+        let places = ["--records", "record", "--docs", "../docs/internals"];
+        return run::cargo_in("bench", &[&arguments[..], &places].concat());
+    }
     let Some((_, measures_program)) = BENCHMARKS.iter().find(|(known, _)| *known == name) else {
         let names: Vec<_> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
-        bail!("there is no benchmark {name}, only {}", names.join(", "));
+        bail!("there is no benchmark {name}, only {}, and report", names.join(", "));
     };
     let target = target()?;
     let package = format!("bench-{name}");
@@ -34,7 +40,7 @@ pub(crate) fn run(name: Option<&str>, options: &[&str]) -> Result<()> {
     if name != "codec" {
         arguments.extend(["--json", &record, "--folder", &folder]);
     }
-    if name == "publish" {
+    if name == "publish" || name == "fanout" {
         arguments.extend(["--peers", &peers]);
     }
     arguments.extend(options);

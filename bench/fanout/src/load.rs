@@ -12,7 +12,7 @@ mod publisher;
 mod subscriber;
 mod tally;
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -131,7 +131,10 @@ impl Load {
     fn serve(&mut self, commands: &Receiver<Command>) -> Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
-            self.poll.poll(&mut events, self.timeout())?;
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
             for event in &events {
                 if event.token() == WAKE {
                     continue;

@@ -76,7 +76,7 @@ struct Options {
     #[arg(long, value_name = "TEXT", default_value = "not told")]
     conditions: String,
     /// A file for the record of the run, written anew after each turn.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", overrides_with = "json")]
     json: Option<PathBuf>,
 }
 

@@ -98,7 +98,11 @@ impl Round<'_> {
         let before = workload.warm_up_events;
         let all = before + workload.events;
         let mut figures = Figures::new();
-        let mut first = LoadProcess::start(&Plan { notes_ids: true, ..self.plan(&server, 0..1)? })?;
+        let mut plan = Plan { notes_ids: true, ..self.plan(&server, 0..1)? };
+        if let Some(publishers) = &mut plan.publishers {
+            publishers.fan_out = 1;
+        }
+        let mut first = LoadProcess::start(&plan)?;
         first.tell(&Command::Connect)?;
         first.connected()?;
         let pattern = Pattern::Window(1);

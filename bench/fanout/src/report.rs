@@ -12,7 +12,7 @@ use crate::goal::GOALS;
 use crate::record::Record;
 use crate::workload::Workload;
 
-/// Writes `<folder>/fanout.md` and its charts, from all records in a folder; of each workload,
+/// Writes `<folder>/fan-out-measured.md` and its charts, from all records in a folder; of each workload,
 /// the newest counts.
 pub fn write(records: &Path, folder: &Path) -> Result<()> {
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -32,7 +32,7 @@ pub fn write(records: &Path, folder: &Path) -> Result<()> {
     });
     let record = merged.context("there are no records")?;
 
-    let charts = folder.join("fanout");
+    let charts = folder.join("fan-out");
     fs::create_dir_all(&charts)?;
     let mut page = String::from(HEAD);
     page.push_str("## Where it was measured\n\n");
@@ -41,8 +41,9 @@ pub fn write(records: &Path, folder: &Path) -> Result<()> {
     for workload in record.measured_workloads() {
         section(&record, workload, &charts, &mut page)?;
     }
+    transports(&record, &mut page)?;
     servers(&record, &mut page)?;
-    fs::write(folder.join("fanout.md"), page)?;
+    fs::write(folder.join("fan-out-measured.md"), page)?;
     Ok(())
 }
 
@@ -99,16 +100,18 @@ fn section(record: &Record, workload: &Workload, charts: &Path, page: &mut Strin
     if !bars.is_empty() {
         let title = format!("{name}: {}", main.replace('_', " "));
         fs::write(charts.join(format!("{name}.svg")), chart(&title, unit_of(main), &bars))?;
-        writeln!(page, "\n![{title}](fanout/{name}.svg)\n")?;
+        writeln!(page, "\n![{title}](fan-out/{name}.svg)\n")?;
         let names: Vec<_> = figures.iter().map(|figure| figure.replace('_', " ")).collect();
-        writeln!(page, "| | {} | rounds |", names.join(" | "))?;
-        writeln!(page, "|---{}|---|", "|---".repeat(figures.len()))?;
+        writeln!(page, "| | {} | {}, × bare | rounds |", names.join(" | "), names[0])?;
+        writeln!(page, "|---{}|---|---|", "|---".repeat(figures.len()))?;
         for bar in &bars {
             write!(page, "| {} |", bar.name)?;
             for figure in figures {
                 let samples = record.samples(name, &bar.name, figure);
                 write!(page, " {} |", samples.as_ref().map(range).unwrap_or_default())?;
             }
+            let ratios = record.ratios((name, &bar.name), (name, "bare"), main);
+            write!(page, " {} |", ratios.as_ref().map(range).unwrap_or_default())?;
             let turns = record.turns.iter();
             let turns = turns.filter(|turn| turn.is(name, &bar.name) && turn.failed.is_none());
             writeln!(page, " {} |", turns.count())?;
@@ -133,6 +136,33 @@ fn section(record: &Record, workload: &Workload, charts: &Path, page: &mut Strin
             BUSY_MAX * 100.0,
             busy.join(", ")
         )?;
+    }
+    page.push('\n');
+    Ok(())
+}
+
+/// Servers that speak both, on the same events.
+fn transports(record: &Record, page: &mut String) -> Result<()> {
+    page.push_str(
+        "## SSE against WebSocket\n\nThe same events to the same number of subscribers (workload \
+         `broadcast`). Bytes are those that subscribers read from their sockets; memory of the \
+         server is after connecting, that of the kernel is of both ends.\n\n",
+    );
+    let figures = [
+        "bytes_per_delivery",
+        "cpu_us_per_delivery",
+        "resident_bytes_per_stream",
+        "kernel_bytes_per_stream",
+    ];
+    let names: Vec<_> = figures.iter().map(|figure| figure.replace('_', " ")).collect();
+    writeln!(page, "| | {} |\n|---{}|", names.join(" | "), "|---".repeat(figures.len()))?;
+    for target in SSE_AND_WEBSOCKET {
+        write!(page, "| {target} |")?;
+        for figure in figures {
+            let samples = record.samples("broadcast", target, figure);
+            write!(page, " {} |", samples.as_ref().map(range).unwrap_or_default())?;
+        }
+        page.push('\n');
     }
     page.push('\n');
     Ok(())
@@ -165,6 +195,10 @@ fn unit_of(figure: &str) -> &'static str {
         _ => "milliseconds; less is better",
     }
 }
+
+/// Each with its WebSocket after it, where it has one.
+const SSE_AND_WEBSOCKET: [&str; 7] =
+    ["tidings", "nchan", "nchan-ws", "centrifugo", "centrifugo-ws", "better-sse", "ws"];
 
 /// Above this, the load may be what limits.
 const BUSY_MAX: f64 = 0.9;

@@ -101,7 +101,8 @@ impl Writer {
                 self.adopt(arrived.sockets)?;
                 self.write_round(&arrived.events)?;
             }
-            self.submit(1)?;
+            // What has come while it wrote may have rung already.
+            self.submit(usize::from(!self.was_rung))?;
             self.complete();
         }
     }

@@ -58,7 +58,7 @@ impl Chunks {
         Ok(match (self, byte) {
             (Self::Size { size: 0, digits: 1.., .. }, b'\n') => Self::Over,
             (Self::Size { size, digits: 1.., .. }, b'\n') => Self::Data { left: size },
-            (Self::Size { size, digits, .. }, b'\r' | b';') => {
+            (Self::Size { size, digits: digits @ 1.., .. }, b'\r' | b';') => {
                 Self::Size { size, digits, is_past_digits: true }
             }
             (Self::Size { is_past_digits: true, .. }, _) => self,
