@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use crate::front::Front;
 use crate::head_timeout::HeadTimer;
@@ -40,10 +41,39 @@ pub(crate) struct Server {
 /// The connection that a request came on, found in the request's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    /// Ends it, or, where it carries many requests at once, this one.
-    pub(crate) broken: Arc<Notify>,
+    pub(crate) breaker: Arc<Breaker>,
     /// Whether a stream may have it for itself.
     pub(crate) can_be_taken: bool,
+}
+
+/// Ends what a client no longer reads.
+#[derive(Debug)]
+pub(crate) enum Breaker {
+    /// The connection.
+    Connection(Notify),
+    /// One request of many on a connection: the task that answers it, once there is one.
+    Request(OnceLock<AbortHandle>),
+}
+
+impl Breaker {
+    pub(crate) fn break_off(&self) {
+        match self {
+            Self::Connection(broken) => broken.notify_one(),
+            Self::Request(task) => {
+                if let Some(task) = task.get() {
+                    task.abort();
+                }
+            }
+        }
+    }
+
+    /// Completes when the connection is to end.
+    async fn broken(&self) {
+        match self {
+            Self::Connection(broken) => broken.notified().await,
+            Self::Request(_) => pending().await,
+        }
+    }
 }
 
 /// Serves a client until one side ends the connection, or a shard has taken it over.
@@ -84,7 +114,8 @@ async fn open(server: &Server, socket: TcpStream) -> Option<Wire> {
 }
 
 async fn serve_http1(server: &Server, wire: Wire) {
-    let line = Line { broken: Arc::default(), can_be_taken: true };
+    let breaker = Arc::new(Breaker::Connection(Notify::new()));
+    let line = Line { breaker, can_be_taken: true };
     let takeover = Arc::new(Mutex::new(None));
     let flushed = wire.flushed();
     let service = {
@@ -115,7 +146,7 @@ async fn serve_http1(server: &Server, wire: Wire) {
                 Err(_) => return,
             },
             () = head_timeout.passed() => {}
-            () = line.broken.notified() => return,
+            () = line.breaker.broken() => return,
             _ = closing.wait_for(|closing| *closing), if !is_closing => {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();

@@ -1,9 +1,10 @@
 //! HTTP/2 (RFC 9113): many requests on one connection, which therefore stays with hyper.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,16 +17,19 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::connection::{Answer, HEAD_BYTES_MAX, HEAD_TIMEOUT, Line, Server};
+use crate::connection::{Answer, Breaker, HEAD_BYTES_MAX, HEAD_TIMEOUT, Line, Server};
 use crate::front::Front;
 use crate::wire::Wire;
 
 /// Serves a client that has chosen HTTP/2 until one side ends the connection, or nothing has been
 /// asked for and nothing was under way for as long as a client may take for a request.
 pub(crate) async fn serve(server: &Server, wire: Wire) {
+    after_others(serve_at_once(server, wire)).await;
+}
+
+async fn serve_at_once(server: &Server, wire: Wire) {
     let streams = Arc::new(Streams::default());
     let service = {
         let (front, streams) = (server.front.clone(), Arc::clone(&streams));
@@ -76,22 +80,40 @@ pub(crate) async fn serve(server: &Server, wire: Wire) {
     }
 }
 
+/// Has every other task that is ready run before `future` whenever that is woken.
+///
+/// When an event goes to many streams of a connection, each of them wakes the connection, which the
+/// runtime runs next. So each would be written for itself, were it not for this.
+async fn after_others<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut is_last = true;
+    poll_fn(|cx| {
+        is_last = !is_last;
+        if is_last {
+            return future.as_mut().poll(cx);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
 /// The requests of one connection.
 #[derive(Default)]
 struct Streams {
     begun: AtomicU64,
     open: AtomicUsize,
     /// What ends the request that hyper has asked to be answered and not yet to be run.
-    next: Mutex<Option<Arc<Notify>>>,
+    next: Mutex<Option<Arc<Breaker>>>,
 }
 
 /// Answers a request. What that takes is large, and is let go of when the body of the answer begins.
 fn answer(front: Front, streams: &Streams, request: hyper::Request<Incoming>) -> Answer {
     let mut request: Request = request.map(Body::new);
     streams.begun.fetch_add(1, Ordering::Relaxed);
-    let broken = Arc::new(Notify::new());
-    *streams.next.lock().expect(UNPOISONED) = Some(Arc::clone(&broken));
-    request.extensions_mut().insert(Line { broken, can_be_taken: false });
+    let breaker = Arc::new(Breaker::Request(OnceLock::new()));
+    *streams.next.lock().expect(UNPOISONED) = Some(Arc::clone(&breaker));
+    request.extensions_mut().insert(Line { breaker, can_be_taken: false });
     name_host(&mut request);
     Box::pin(async move { Ok(front.answer(request).await) })
 }
@@ -104,23 +126,22 @@ fn name_host(request: &mut Request) {
     }
 }
 
-/// Runs each request as a task of its own, which ends when it is broken: hyper would wait for ever
+/// Runs each request as a task of its own, which can be ended: hyper would wait for ever
 /// for a client that keeps one of its streams closed and reads the others.
 #[derive(Clone)]
 struct Spawner(Arc<Streams>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, stream: F) {
-        let broken = self.0.next.lock().expect(UNPOISONED).take().unwrap_or_default();
+        let breaker = self.0.next.lock().expect(UNPOISONED).take();
         let open = Open::new(&self.0);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let _open = open;
-            tokio::select! {
-                biased;
-                () = stream => {}
-                () = broken.notified() => {}
-            }
+            stream.await;
         });
+        if let Some(Breaker::Request(place)) = breaker.as_deref() {
+            let _ = place.set(task.abort_handle());
+        }
     }
 }
 

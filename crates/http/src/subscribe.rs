@@ -47,7 +47,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
         control_off: wanted.control_off,
         conflate: wanted.conflate,
         poll: wanted.poll,
-        abort: line.map(|line| Box::new(move || line.broken.notify_one()) as _),
+        abort: line.map(|line| Box::new(move || line.breaker.break_off()) as _),
     };
     let interest = Interest::new(wanted.selectors, wanted.event_types, Rights::everything());
     match (app.hub().admit(interest, options), form) {
