@@ -139,6 +139,7 @@ impl Goal {
         };
         let bound = match bound {
             10_000.0.. => format!("{:.0}", bound),
+            0.0..0.1 if bound > 0.0 => format!("1/{:.0}", 1.0 / bound),
             _ if bound == bound.round() => format!("{bound:.0}"),
             _ => format!("{bound:.2}"),
         };

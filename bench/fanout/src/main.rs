@@ -57,7 +57,7 @@ struct Options {
     targets: Vec<String>,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// One round of a tenth of the events.
+    /// One round of a tenth of the events, of a few workloads unless some are chosen: minutes.
     #[arg(long)]
     quick: bool,
     /// Print the names of workloads and servers.
@@ -72,6 +72,9 @@ struct Options {
     /// Where servers write while they are measured.
     #[arg(long, value_name = "FOLDER", default_value = "target/bench/data")]
     folder: PathBuf,
+    /// What tidings was built from, for the record; the checkout if nothing is given.
+    #[arg(long, value_name = "COMMIT")]
+    commit: Option<String>,
     /// What else the machine does meanwhile, for the record.
     #[arg(long, value_name = "TEXT", default_value = "not told")]
     conditions: String,
@@ -99,7 +102,12 @@ fn main() -> Result<()> {
         println!("\n{}", names.join(" "));
         return Ok(());
     }
-    choose(&mut workloads, &options.workloads, |one| &one.name, |one| one.in_all)?;
+    choose(
+        &mut workloads,
+        &options.workloads,
+        |one| &one.name,
+        |one| if options.quick { one.in_quick } else { one.in_all },
+    )?;
     choose(&mut targets, &options.targets, |target| target.name(), |_| true)?;
     run(&options, &workloads, targets)
 }
@@ -132,6 +140,7 @@ fn run(options: &Options, workloads: &[Workload], mut targets: Vec<Box<dyn Targe
     let place = Place { folder: &folder, tls: &tls };
 
     let mut record = Record::begin(&options.conditions, machine.to_json(), workloads.to_vec());
+    record.commit = options.commit.clone().unwrap_or(record.commit);
     targets.retain_mut(|target| match target.prepare(&peers) {
         Ok(prepared) => {
             let known = TargetRecord { version: prepared.version, settings: prepared.settings };

@@ -95,6 +95,9 @@ fn section(record: &Record, workload: &Workload, charts: &Path, page: &mut Strin
         }
     }
     bars.sort_by(|one, other| one.samples.median().total_cmp(&other.samples.median()));
+    if unit_of(main).ends_with("more is better") {
+        bars.reverse();
+    }
     writeln!(page, "## {}\n\nWorkload `{name}`.", workload.title)?;
     ensure!(figures.len() > 1, "a workload shows figures");
     if !bars.is_empty() {

@@ -57,6 +57,9 @@ pub struct Workload {
     /// Whether it runs when nothing is chosen.
     #[serde(default = "yes")]
     pub in_all: bool,
+    /// Whether it runs when nothing is chosen and time is short.
+    #[serde(default)]
+    pub in_quick: bool,
 }
 
 /// What happens in a workload.
