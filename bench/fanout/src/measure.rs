@@ -116,7 +116,7 @@ impl Round<'_> {
         let plan = Plan {
             publishers: None,
             streams,
-            connecting_max: RECONNECTING_MAX,
+            connecting_max: RECONNECTING_MAX.min(self.target.connecting_max()),
             first_source: 10,
             ..self.plan(&server, 0..1)?
         };
@@ -233,7 +233,7 @@ impl Round<'_> {
             streams: workload.streams(self.target, subscribers, None),
             streams_each: workload.streams_each,
             first_source: 1,
-            connecting_max: CONNECTING_MAX,
+            connecting_max: CONNECTING_MAX.min(self.target.connecting_max()),
             connects_per_second: None,
             stalled_every: workload.stalled_every,
             data_bytes: workload.data_bytes,

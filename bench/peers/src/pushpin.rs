@@ -168,6 +168,11 @@ impl Target for Pushpin {
         post("/publish/", "content-type: application/json\r\n", &body)
     }
 
+    fn connecting_max(&self) -> usize {
+        // With 200 it turns some away with a 502.
+        20
+    }
+
     fn patience(&self) -> u32 {
         10
     }

@@ -53,6 +53,11 @@ pub trait Target {
     /// the server wants.
     fn publish(&self, topic: &str, data: &str) -> Vec<u8>;
 
+    /// How many connections may wait for their answer at once, for a server that turns others away.
+    fn connecting_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// The factor by which counts of events are divided for a server that is far slower than
     /// the others, so that a run does not take all day. Figures are for each delivery.
     fn patience(&self) -> u32 {
