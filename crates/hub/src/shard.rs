@@ -42,6 +42,8 @@ pub(crate) struct Shard {
     /// for that.
     lingering: HashMap<u64, (Socket, Millis)>,
     turns: Turns,
+    /// How many more turns may be taken at once before the shard looks around.
+    turns_at_once: usize,
     joined: Joined,
     tally: Tally,
     flush_interval: Duration,
@@ -84,6 +86,7 @@ impl Shard {
             outlets: SecondaryMap::new(),
             lingering: HashMap::new(),
             turns: Turns::default(),
+            turns_at_once: ROUND_TURNS_MAX,
             joined: Joined::default(),
             tally: Tally::default(),
             flush_interval: options.flush_interval,
@@ -112,6 +115,7 @@ impl Shard {
     fn work(&mut self) {
         let mut ready = Vec::new();
         loop {
+            self.turns_at_once = ROUND_TURNS_MAX;
             self.flush();
             self.mailbox.take(&mut self.commands);
             while let Some(command) = self.commands.pop_front() {
@@ -143,12 +147,12 @@ impl Shard {
         let now = Instant::now();
         let head = self.state.head();
         let is_flushing_later = self.flush_at > now;
-        if is_flushing_later && self.around.tail.next() > head {
+        if is_flushing_later {
+            // Until then nothing that is published needs to wake it.
             deadline = Some(deadline.map_or(self.flush_at, |at| at.min(self.flush_at)));
         }
-        let listens = self.state.subscriber_count() > 0;
-        let may_wait =
-            self.mailbox.doze(listens, || is_flushing_later || self.around.tail.next() == head);
+        let listens = self.state.subscriber_count() > 0 && !is_flushing_later;
+        let may_wait = self.mailbox.doze(listens, || self.around.tail.next() == head);
         let timeout = if may_wait {
             deadline.map(|at| at.saturating_duration_since(now))
         } else {
@@ -331,6 +335,11 @@ impl Shard {
             }
             Effect::Read { subscriber, interest, from, until } => {
                 self.turns.wait(Request { key: subscriber, interest, from, until });
+                // Without a queue it is its turn at once; but not for ever, however fast it is.
+                if self.turns.waiting_count() == 1 && self.turns_at_once > 0 {
+                    self.turns_at_once -= 1;
+                    self.take_turn();
+                }
             }
             Effect::Seek { subscriber, interest, before, wanted } => {
                 self.seek(subscriber, interest, before, wanted);

@@ -51,6 +51,10 @@ impl Turns {
         self.running.retain(|&(running, _)| running != key);
     }
 
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// When [`next`](Self::next) will give something, as far as that depends on time alone.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         let first = self.running.first().filter(|_| self.running.len() >= TURNS_MAX);

@@ -245,12 +245,16 @@ async fn shutdown_tells_every_stream_and_ends_it() {
     let hub = default_hub();
     let mut streams: Vec<_> = (0..20).map(|_| subscribe(&hub, "a", Begin::Now)).collect();
     publish_numbers(&hub, "a", 0..1).await;
+    for stream in &mut streams {
+        assert_eq!(next_event(stream).await.data, "0");
+    }
+    publish_numbers(&hub, "a", 1..2).await;
     let shutdown = tokio::spawn({
         let hub = hub.clone();
         async move { hub.shutdown(Duration::from_millis(200)).await }
     });
     for stream in &mut streams {
-        assert_eq!(next_event(stream).await.data, "0");
+        assert_eq!(next_event(stream).await.data, "1");
         assert_eq!(next_control(stream).await.0, "tidings.shutdown");
         assert_eq!(stream.next().await, None);
     }
