@@ -33,7 +33,7 @@ pub enum Bound {
 }
 
 /// All goals.
-pub const GOALS: [Goal; 24] = {
+pub const GOALS: [Goal; 28] = {
     use Bound::{AtLeast, AtMost};
     use To::{Itself, Target, Workload};
     const fn goal(
@@ -46,6 +46,7 @@ pub const GOALS: [Goal; 24] = {
         Goal { what, workload, figure, to, bound }
     }
     const CPU: &str = "server CPU for one delivery, 10,000 subscribers, one topic";
+    const WRITE: &str = "the same for each read of a subscriber, whatever it brings";
     const RESIDENT: &str = "resident memory of an idle connection, heartbeats on";
     const SATURATED: &str = "events offered faster than a round of writes";
     const MANY: &str = "200,000 idle connections, ten minutes";
@@ -54,6 +55,10 @@ pub const GOALS: [Goal; 24] = {
         goal(CPU, "broadcast", "cpu_us_per_delivery", Target("nchan"), AtMost(0.70)),
         goal(CPU, "broadcast", "cpu_us_per_delivery", Target("axum"), AtMost(0.60)),
         goal(CPU, "broadcast", "cpu_us_per_delivery", Target("mercure"), AtMost(0.50)),
+        goal(WRITE, "broadcast", "cpu_us_per_read", Target("bare"), AtMost(1.10)),
+        goal(WRITE, "broadcast", "cpu_us_per_read", Target("nchan"), AtMost(0.70)),
+        goal(WRITE, "broadcast", "cpu_us_per_read", Target("axum"), AtMost(0.60)),
+        goal(WRITE, "broadcast", "cpu_us_per_read", Target("mercure"), AtMost(0.50)),
         goal(RESIDENT, "idle-one-topic", RESIDENT_BYTES, Itself, AtMost(600.0)),
         goal(RESIDENT, "idle-one-topic", RESIDENT_BYTES, Target("nchan"), AtMost(1.0 / 15.0)),
         goal(RESIDENT, "idle-one-topic", RESIDENT_BYTES, Target("axum"), AtMost(1.0 / 25.0)),

@@ -66,7 +66,16 @@ impl Record {
 
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| path.display().to_string())
+        let mut record: Self =
+            serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        for turn in &mut record.turns {
+            // Follows from the rest; the oldest records lack it.
+            let each = turn.figures.get("cpu_us_per_delivery").copied();
+            if let Some((each, together)) = each.zip(turn.figures.get("deliveries_per_read")) {
+                turn.figures.insert("cpu_us_per_read".to_owned(), rounded(each * together));
+            }
+        }
+        Ok(record)
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {

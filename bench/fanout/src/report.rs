@@ -215,5 +215,8 @@ Generated from the records in `bench/record/` by `cargo xtask bench report`. How
 [benchmarks.md](benchmarks.md). `bare` is a loop of bare `write(2)` calls that knows nothing of events, `bare-uring` the
 same with io_uring: the limits. Each figure is the median of its rounds, with the lowest and the
 highest. Processor time and memory are those of the server alone, all its processes together.
+Events that leave in one write share its cost, so a server that falls behind, on a machine that has
+other work, pays less for each delivery: `deliveries per read` tells how many came together, and
+`cpu us per read` what such a write cost.
 
 ";
