@@ -1,10 +1,10 @@
 //! axum's `Sse` over a broadcast channel of tokio, see the crate `bench-axum`.
 
-use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench_stand::{Offers, Prepared, Request, Running, Served, Target, Transport, Wanted};
 use serde_json::json;
 
@@ -21,15 +21,14 @@ impl Target for Axum {
         "axum"
     }
 
-    fn prepare(&mut self, _cache: &Path) -> Result<Prepared> {
-        let program = env::current_exe()?;
-        // Beside this program's profile, wherever that is built.
-        let target = program.parent().and_then(Path::parent).context("target/release/<program>")?;
+    fn prepare(&mut self, cache: &Path) -> Result<Prepared> {
+        let target = cache.join("axum-build");
+        fs::create_dir_all(&target)?;
+        let target = target.canonicalize()?;
         let mut command = Command::new("cargo");
         command
-            .args(["build", "--quiet", "--release", "--package", "bench-axum"])
-            .arg("--target-dir")
-            .arg(target)
+            .args(["build", "--quiet", "--release", "--package", "bench-axum", "--target-dir"])
+            .arg(&target)
             .current_dir(WORKSPACE);
         output_of(&mut command)?;
         self.program = target.join("release/bench-axum");
