@@ -33,7 +33,8 @@ use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, Top
 /// The times the state machine keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct StateOptions {
-    /// A stream that was silent for this long receives a heartbeat, at most a fifth earlier.
+    /// A stream that was silent for this long receives a heartbeat, the first of a silence at most a
+    /// fifth earlier.
     pub heartbeat_ms: Millis,
     /// A subscriber that took nothing for this long while bytes waited is closed.
     pub write_timeout_ms: Millis,
@@ -680,10 +681,11 @@ impl<P> HubState<P> {
                 }
             }
             phase => {
-                let due = subscriber.written_at + heartbeat_after(&self.options, subscriber);
-                let is_silent = due <= now || phase == Phase::Blocked;
+                let after = heartbeat_after(&self.options, subscriber);
+                let is_silent = subscriber.written_at + after <= now || phase == Phase::Blocked;
                 if is_silent {
-                    subscriber.written_at = now;
+                    // Those that follow are spread already, and come no earlier than they must.
+                    subscriber.written_at = now + self.options.heartbeat_ms - after;
                 }
                 self.effects.push_back(Effect::Heartbeat { subscriber: key, is_silent });
             }
@@ -779,7 +781,8 @@ fn may_end(reason: CloseReason, phase: Phase) -> bool {
     !(reason == CloseReason::PollElapsed && is_settling)
 }
 
-/// How long a stream may be silent: the heartbeat, or up to a fifth less.
+/// How long a stream may be silent after an event, which may have gone to all streams at once: the
+/// heartbeat, or up to a fifth less.
 fn heartbeat_after(options: &StateOptions, subscriber: &Subscriber) -> Millis {
     let spread = options.heartbeat_ms as f64 / 5.0;
     options.heartbeat_ms - (spread * subscriber.jitter()) as Millis

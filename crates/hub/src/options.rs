@@ -12,7 +12,8 @@ use tidings_log::ReadLimit;
 pub struct HubOptions {
     /// Threads that own subscribers; at least 1. Default: one for each core.
     pub shards: usize,
-    /// A stream that was silent for this long receives a heartbeat, at most a fifth earlier.
+    /// A stream that was silent for this long receives a heartbeat, the first of a silence at most a
+    /// fifth earlier.
     /// Default 15 s.
     pub heartbeat: Duration,
     /// A subscriber that takes nothing for this long while bytes wait is closed. Default 30 s.

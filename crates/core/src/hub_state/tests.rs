@@ -328,6 +328,24 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
 }
 
 #[test]
+fn only_the_first_heartbeat_of_a_silence_comes_early() {
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
+    let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.5 };
+    state.subscribe(interest, &[], Start::At(1), None, stream, 0);
+    let mut heartbeats = Vec::new();
+    while let Some(now) = state.poll_timeout().filter(|&now| now <= 45_000) {
+        state.handle_timeout(now);
+        while let Some(effect) = state.poll_effect() {
+            if matches!(effect, Effect::Heartbeat { is_silent: true, .. }) {
+                heartbeats.push(now);
+            }
+        }
+    }
+    assert_eq!(heartbeats, [13_500, 28_500, 43_500]);
+}
+
+#[test]
 fn heartbeats_and_ends_far_ahead_come_in_their_time() {
     let options = StateOptions { heartbeat_ms: 600_000, ..OPTIONS };
     let mut state = State::new(Epoch::from_random(1), 1, options);
