@@ -156,19 +156,24 @@ impl<P> HubState<P> {
         self.remove(key);
     }
 
-    /// Ends every stream: each is told to come back after a time between `retry_ms` and five
-    /// times that, and the ends are spread over `drain_ms`. Events are delivered until then.
+    /// Ends every stream, spread over `drain_ms`; see [`dismiss`](Self::dismiss).
     pub fn shutdown(&mut self, retry_ms: Millis, drain_ms: Millis, now: Millis) {
         let keys: Vec<SubscriberKey> = self.subscribers.keys().collect();
         for (index, &key) in keys.iter().enumerate() {
-            let jitter = self.subscribers[key].jitter();
-            let retry_ms = retry_ms + (4.0 * jitter * retry_ms as f64) as Millis;
-            self.announce(key, Notice::Shutdown { retry_ms });
             let end_at = now + drain_ms * index as Millis / keys.len() as Millis;
-            let end = Some((end_at, CloseReason::Shutdown));
-            self.subscribers[key].update_rare(|rare| rare.end = end);
-            self.schedule(key, now);
+            self.dismiss(key, retry_ms, end_at, now);
         }
+    }
+
+    /// Ends a stream at a time: it is told to come back after a time between `retry_ms` and five times
+    /// that. Events are delivered until it ends. A key that is gone already is no error.
+    pub fn dismiss(&mut self, key: SubscriberKey, retry_ms: Millis, end_at: Millis, now: Millis) {
+        let Some(subscriber) = self.subscribers.get(key) else { return };
+        let retry_ms = retry_ms + (4.0 * subscriber.jitter() * retry_ms as f64) as Millis;
+        self.announce(key, Notice::Shutdown { retry_ms });
+        let end = Some((end_at, CloseReason::Shutdown));
+        self.subscribers[key].update_rare(|rare| rare.end = end);
+        self.schedule(key, now);
     }
 
     /// Takes events that have been appended to the log, in order and without a hole.

@@ -50,8 +50,8 @@ pub(crate) struct Shard {
     /// Live events are not looked at before this time.
     flush_at: Instant,
     linger_ms: Millis,
-    /// The reconnection time for those who come although the hub shuts down.
-    turn_away_ms: Option<Millis>,
+    /// The reconnection time for those who come after the order to shut down.
+    late_retry_ms: Option<Millis>,
 }
 
 /// An outlet, and whether its client wants notices.
@@ -92,7 +92,7 @@ impl Shard {
             flush_interval: options.flush_interval,
             flush_at: Instant::now(),
             linger_ms: state_options.write_timeout_ms,
-            turn_away_ms: None,
+            late_retry_ms: None,
         }
     }
 
@@ -264,7 +264,7 @@ impl Shard {
             }
             Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
             Command::Shutdown { retry_ms, drain_ms } => {
-                self.turn_away_ms = Some(retry_ms);
+                self.late_retry_ms = Some(retry_ms);
                 self.state.shutdown(retry_ms, drain_ms, now);
             }
             Command::Stop => {}
@@ -274,18 +274,8 @@ impl Shard {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
-        let Subscribe { interest, start, gap, stream, mut outlet } = subscribe;
+        let Subscribe { interest, start, gap, stream, outlet } = subscribe;
         let now = self.around.clock.now();
-        if let (Outlet::Socket(_), Some(retry_ms)) = (&outlet, self.turn_away_ms) {
-            let notice = encode_notice(
-                self.around.log.epoch(),
-                &Notice::Shutdown { retry_ms },
-                stream.control,
-            );
-            outlet.announce(notice, now);
-            outlet.end(End { reason: EndReason::Shutdown, settled: None }, now);
-            return;
-        }
         let finished = self.finished_topics(&interest);
         let key = self.state.subscribe(interest, &finished, start, gap, stream, now);
         let is_there = match &outlet {
@@ -303,6 +293,11 @@ impl Shard {
             self.outlets.insert(key, connection);
         } else {
             self.state.unsubscribe(key);
+        }
+        if let Some(retry_ms) = self.late_retry_ms {
+            // What was published before it came is not kept from it.
+            self.perform_effects();
+            self.state.dismiss(key, retry_ms, now, now);
         }
     }
 

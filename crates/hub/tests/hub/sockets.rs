@@ -210,9 +210,11 @@ async fn shutdown_tells_ends_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_admitted_while_the_hub_shuts_down_is_sent_away() {
+async fn who_is_admitted_and_comes_late_gets_what_it_is_owed_and_is_sent_away() {
     let hub = default_hub();
-    let admission = hub.admit(interest("a"), SubscribeOptions::default()).unwrap();
+    let admit = || hub.admit(interest("a"), SubscribeOptions::default()).unwrap();
+    let (by_socket, pulled) = (admit(), admit());
+    publish_numbers(&hub, "a", 0..1).await;
     let shutdown = tokio::spawn({
         let hub = hub.clone();
         async move { hub.shutdown(Duration::from_secs(60)).await }
@@ -221,10 +223,16 @@ async fn who_is_admitted_while_the_hub_shuts_down_is_sent_away() {
         tokio::task::yield_now().await;
     }
     let (socket, client) = connection();
-    admission.serve(socket, None);
+    by_socket.serve(socket, None);
     let mut body = BufReader::new(client);
+    assert_eq!(next_data(&mut body), "0");
     assert!(next_chunk(&mut body).unwrap().starts_with("event: tidings.shutdown\nretry: "));
     assert_eq!(next_chunk(&mut body).unwrap(), "");
+    let mut pulled = pulled.pull();
+    assert_eq!(next_event(&mut pulled).await.data, "0");
+    assert_eq!(next_control(&mut pulled).await.0, "tidings.shutdown");
+    assert_eq!(pulled.next().await, None);
+    drop(pulled);
     shutdown.await.unwrap();
 }
 
