@@ -148,7 +148,7 @@ fn section(record: &Record, workload: &Workload, charts: &Path, page: &mut Strin
 fn transports(record: &Record, page: &mut String) -> Result<()> {
     page.push_str(
         "## SSE against WebSocket\n\nThe same events to the same number of subscribers (workload \
-         `broadcast`). Bytes are those that subscribers read from their sockets; memory of the \
+         `websocket`). Bytes are those that subscribers read from their sockets; memory of the \
          server is after connecting, that of the kernel is of both ends.\n\n",
     );
     let figures = [
@@ -162,7 +162,7 @@ fn transports(record: &Record, page: &mut String) -> Result<()> {
     for target in SSE_AND_WEBSOCKET {
         write!(page, "| {target} |")?;
         for figure in figures {
-            let samples = record.samples("broadcast", target, figure);
+            let samples = record.samples("websocket", target, figure);
             write!(page, " {} |", samples.as_ref().map(range).unwrap_or_default())?;
         }
         page.push('\n');
