@@ -67,13 +67,21 @@ impl Mailbox {
     /// Leaves a command and wakes the shard. If the shard has ended, a new subscriber is ended at
     /// once, and nothing else matters.
     pub(crate) fn send(&self, command: Command) {
-        match &mut *self.commands() {
-            Some(commands) => commands.push_back(command),
-            None => return command.end_unheard(),
+        if let Some(unheard) = self.leave(command) {
+            return unheard.end_unheard();
         }
         if self.sleep.swap(AWAKE, Ordering::SeqCst) != AWAKE {
             self.wake();
         }
+    }
+
+    /// Gives the command back if the shard has ended.
+    fn leave(&self, command: Command) -> Option<Command> {
+        match &mut *self.commands() {
+            Some(commands) => commands.push_back(command),
+            None => return Some(command),
+        }
+        None
     }
 
     /// Wakes the shard for events, if it sleeps and has subscribers. What happened before is seen by
