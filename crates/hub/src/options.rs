@@ -23,7 +23,7 @@ pub struct HubOptions {
     pub retry: Duration,
     /// Live events leave at most this often, those of the meantime together: less work for each, and a
     /// delay of up to this long. Default 0: each leaves at once, and together only what has
-    /// come while others were written.
+    /// come while others were written. A new subscription lets what waits leave earlier.
     pub flush_interval: Duration,
     /// Bounds.
     pub limits: Limits,

@@ -1,6 +1,6 @@
 //! Whose turn it is to catch up.
 //!
-//! The tasks that own connections stand in one queue, those that deliver what is live behind those
+//! The tasks that pull what they send stand in one queue, those that deliver what is live behind those
 //! that catch up. So of the subscribers of a shard only a few at a time are read for and woken; the
 //! next follows when one of them has taken what it was given. A thousand that catch up at once are
 //! served as fast as the machine can, and who is live waits for a few of them at most.
