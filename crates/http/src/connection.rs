@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
@@ -31,11 +32,22 @@ use crate::wire::{Flushed, Wire};
 pub(crate) struct Server {
     pub(crate) front: Front,
     pub(crate) tls: Option<Tls>,
+    pub(crate) limits: Limits,
     pub(crate) write_timeout: Duration,
     /// Turns true when connections are to end after the requests they are at.
     pub(crate) closing: watch::Receiver<bool>,
     /// Dropped with the last connection.
     pub(crate) _open: mpsc::Sender<()>,
+}
+
+/// What one connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The largest request head; also how much hyper buffers.
+    pub(crate) head_bytes_max: usize,
+    /// For a handshake, for a request head, and from one request to the next.
+    pub(crate) head_timeout: Duration,
+    pub(crate) streams_per_connection_max: u32,
 }
 
 /// The connection that a request came on, found in the request's extensions.
@@ -44,6 +56,11 @@ pub(crate) struct Line {
     pub(crate) breaker: Arc<Breaker>,
     /// Whether a stream may have it for itself.
     pub(crate) can_be_taken: bool,
+    /// Who opened it.
+    #[allow(dead_code, reason = "limits for an address and access logs begin with it")]
+    pub(crate) peer: Option<SocketAddr>,
+    #[allow(dead_code, reason = "the origin of a request depends on it")]
+    pub(crate) is_encrypted: bool,
 }
 
 /// Ends what a client no longer reads.
@@ -77,11 +94,11 @@ impl Breaker {
 }
 
 /// Serves a client until one side ends the connection, or a shard has taken it over.
-pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream) {
+pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr) {
     let mut closing = server.closing.clone();
     let wire = tokio::select! {
         biased;
-        wire = open(&server, socket) => wire,
+        wire = open(&server, socket, peer) => wire,
         _ = closing.wait_for(|closing| *closing) => return,
     };
     // What follows is large, and most of it short-lived: a client that only connects costs little.
@@ -93,9 +110,9 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream) {
 }
 
 /// Waits until the client has something to say, after a handshake if it is to be encrypted.
-async fn open(server: &Server, socket: TcpStream) -> Option<Wire> {
+async fn open(server: &Server, socket: TcpStream, peer: SocketAddr) -> Option<Wire> {
     let opening = async {
-        let mut wire = Wire::plain(socket);
+        let mut wire = Wire::plain(socket, peer);
         wire.readable().await?;
         if let Some(tls) = &server.tls {
             wire = Box::pin(wire.encrypted(tls.config())).await?;
@@ -103,7 +120,7 @@ async fn open(server: &Server, socket: TcpStream) -> Option<Wire> {
         }
         Ok::<_, io::Error>(wire)
     };
-    match tokio::time::timeout(HEAD_TIMEOUT, opening).await {
+    match tokio::time::timeout(server.limits.head_timeout, opening).await {
         Ok(Ok(wire)) => Some(wire),
         Ok(Err(error)) => {
             tracing::debug!(%error, "a client did not get to a request");
@@ -115,7 +132,7 @@ async fn open(server: &Server, socket: TcpStream) -> Option<Wire> {
 
 async fn serve_http1(server: &Server, wire: Wire) {
     let breaker = Arc::new(Breaker::Connection(Notify::new()));
-    let line = Line { breaker, can_be_taken: true };
+    let line = wire.line(breaker, true);
     let takeover = Arc::new(Mutex::new(None));
     let flushed = wire.flushed();
     let service = {
@@ -126,8 +143,8 @@ async fn serve_http1(server: &Server, wire: Wire) {
     let mut head_timeout = head_timer.timeout();
     let mut connection = http1::Builder::new()
         .timer(head_timer)
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(server.limits.head_timeout)
+        .max_buf_size(server.limits.head_bytes_max)
         .serve_connection(wire, service);
     let mut closing = server.closing.clone();
     let mut is_closing = false;
@@ -175,13 +192,9 @@ fn answer(
     request: hyper::Request<Incoming>,
 ) -> Answer {
     let mut request: Request = request.map(Body::new);
-    let mut is_get = false;
-    if request.method() == Method::GET {
-        is_get = true;
-        let can_be_taken = request.version() == Version::HTTP_11;
-        request.extensions_mut().insert(Line { can_be_taken, ..line.clone() });
-    }
-    let takeover = is_get.then(|| Arc::clone(takeover));
+    let can_be_taken = request.method() == Method::GET && request.version() == Version::HTTP_11;
+    request.extensions_mut().insert(Line { can_be_taken, ..line.clone() });
+    let takeover = can_be_taken.then(|| Arc::clone(takeover));
     Box::pin(async move {
         let mut response = front.answer(request).await;
         if let Some(takeover) = takeover
@@ -199,8 +212,4 @@ fn take(takeover: &Mutex<Option<Takeover>>, flushed: &Flushed) -> Option<Takeove
     if flushed.get() { takeover.lock().expect(UNPOISONED).take() } else { None }
 }
 
-/// How long a client may take for a handshake, for a request head, and be idle between requests.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// The largest request head; also how much hyper buffers for one connection.
-pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 const UNPOISONED: &str = "no thread panics while it holds a stream";

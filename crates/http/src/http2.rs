@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::connection::{Answer, Breaker, HEAD_BYTES_MAX, HEAD_TIMEOUT, Line, Server};
+use crate::connection::{Answer, Breaker, Line, Server};
 use crate::front::Front;
 use crate::wire::Wire;
 
@@ -31,17 +31,18 @@ pub(crate) async fn serve(server: &Server, wire: Wire) {
 
 async fn serve_at_once(server: &Server, wire: Wire) {
     let streams = Arc::new(Streams::default());
+    let line = wire.line(Arc::new(Breaker::Request(OnceLock::new())), false);
     let service = {
         let (front, streams) = (server.front.clone(), Arc::clone(&streams));
-        service_fn(move |request| answer(front.clone(), &streams, request))
+        service_fn(move |request| answer(front.clone(), &streams, &line, request))
     };
     let connection = http2::Builder::new(Spawner(Arc::clone(&streams)))
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(server.limits.streams_per_connection_max)
         .max_send_buf_size(SEND_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_header_list_size(server.limits.head_bytes_max.try_into().unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .keep_alive_interval(PING_INTERVAL)
@@ -50,7 +51,7 @@ async fn serve_at_once(server: &Server, wire: Wire) {
     let mut connection = pin!(connection);
     let mut closing = server.closing.clone();
     let mut is_closing = false;
-    let mut ticks = interval(HEAD_TIMEOUT);
+    let mut ticks = interval(server.limits.head_timeout);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
     let mut begun_before = 0;
@@ -108,12 +109,17 @@ struct Streams {
 }
 
 /// Answers a request. What that takes is large, and is let go of when the body of the answer begins.
-fn answer(front: Front, streams: &Streams, request: hyper::Request<Incoming>) -> Answer {
+fn answer(
+    front: Front,
+    streams: &Streams,
+    line: &Line,
+    request: hyper::Request<Incoming>,
+) -> Answer {
     let mut request: Request = request.map(Body::new);
     streams.begun.fetch_add(1, Ordering::Relaxed);
     let breaker = Arc::new(Breaker::Request(OnceLock::new()));
     *streams.next.lock().expect(UNPOISONED) = Some(Arc::clone(&breaker));
-    request.extensions_mut().insert(Line { breaker, can_be_taken: false });
+    request.extensions_mut().insert(Line { breaker, ..line.clone() });
     name_host(&mut request);
     Box::pin(async move { Ok(front.answer(request).await) })
 }
@@ -161,8 +167,6 @@ impl Drop for Open {
     }
 }
 
-/// Requests at once on one connection: more than the 100 that clients expect, for each stream is one.
-const STREAMS_MAX: u32 = 256;
 /// What may be written for one stream and wait for its client.
 const SEND_BYTES_MAX: usize = 16 << 10;
 /// What one request body may send ahead of being read, and all of a connection together.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::Tls;
 
 /// How a hub is served over HTTP, and the bounds of what it takes in.
@@ -27,6 +29,22 @@ pub struct HttpOptions {
     pub selectors_max: usize,
     /// How long ending streams is spread over at shutdown. Default 5 s.
     pub drain: Duration,
+    /// Bytes of a request head, at least 8 KiB; also what is buffered of one connection. A larger head
+    /// is refused with `431`. Default 64 KiB.
+    pub head_bytes_max: usize,
+    /// How long a client may take to the first byte of a request, a TLS handshake included, for the
+    /// rest of its head, and from one request to the next. The connection is closed then.
+    /// Default 15 s.
+    pub head_timeout: Duration,
+    /// Connections without a request under way: new ones, unfinished handshakes and heads, idle ones.
+    /// Over it the one that has waited longest is closed. Default 4,096.
+    pub waiting_max: usize,
+    /// Requests at once on one HTTP/2 connection, each stream of events being one; more wait, and are
+    /// refused if they are sent all the same. Default 256.
+    pub streams_per_connection_max: u32,
+    /// Networks of proxies that say, by the PROXY protocol, for whom they connect. A connection from
+    /// there without it is closed; one from elsewhere cannot use it. Default none.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Certificate and key with which [`serve`](crate::serve) encrypts; `None` for plain HTTP.
     /// Default `None`.
     pub tls: Option<Tls>,
@@ -43,11 +61,18 @@ impl Default for HttpOptions {
             topics_max: 64,
             selectors_max: 100,
             drain: Duration::from_secs(5),
+            head_bytes_max: 64 << 10,
+            head_timeout: Duration::from_secs(15),
+            waiting_max: 4_096,
+            streams_per_connection_max: 256,
+            proxy_protocol_from: Vec::new(),
             tls: None,
         }
     }
 }
 
+/// The least that fits a request with its tokens and cookies.
+pub(crate) const HEAD_BYTES_MIN: usize = 8 << 10;
 /// The longest time a poll may ask to wait.
 pub(crate) const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a poll waits unless it says otherwise.

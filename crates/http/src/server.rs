@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::HttpOptions;
-use crate::connection::{self, Server};
+use crate::connection::{self, Limits, Server};
+use crate::options::HEAD_BYTES_MIN;
 use crate::router::front;
 
 /// Serves a hub until `shutdown` completes, then drains: no new connections, ready turns `503`,
@@ -39,8 +40,14 @@ pub async fn serve(
     let (closing, is_closing) = watch::channel(false);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let tls = options.tls.clone();
+    let limits = Limits {
+        head_bytes_max: options.head_bytes_max.max(HEAD_BYTES_MIN),
+        head_timeout: options.head_timeout,
+        streams_per_connection_max: options.streams_per_connection_max,
+    };
     let front = front(hub.clone(), options);
-    let server = Arc::new(Server { front, tls, write_timeout, closing: is_closing, _open: open });
+    let server =
+        Arc::new(Server { front, tls, limits, write_timeout, closing: is_closing, _open: open });
     prepare(&SockRef::from(&listener), write_timeout);
     let listener = Arc::new(listener);
     let mut accepting = JoinSet::new();
@@ -62,11 +69,11 @@ pub async fn serve(
 async fn accept(server: Arc<Server>, listener: Arc<TcpListener>) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
                 if !ARE_OPTIONS_INHERITED {
                     prepare(&SockRef::from(&socket), server.write_timeout);
                 }
-                tokio::spawn(connection::serve(Arc::clone(&server), socket));
+                tokio::spawn(connection::serve(Arc::clone(&server), socket, peer));
             }
             Err(error) => pause_after(&error).await,
         }

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net;
+use std::net::{self, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,12 +17,14 @@ use tidings::Session;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::connection::{Breaker, Line};
 use crate::tls;
 use crate::tls_session::TlsSession;
 
 /// A connection to a client.
 pub(crate) struct Wire {
     kind: Kind,
+    peer: SocketAddr,
     flushed: Flushed,
 }
 
@@ -44,8 +46,8 @@ struct Encrypted {
 
 impl Wire {
     /// An open connection.
-    pub(crate) fn plain(socket: TcpStream) -> Self {
-        Self::new(Kind::Plain(TokioIo::new(socket)))
+    pub(crate) fn plain(socket: TcpStream, peer: SocketAddr) -> Self {
+        Self::new(Kind::Plain(TokioIo::new(socket)), peer)
     }
 
     /// Completes a TLS handshake as the server, unless it has been.
@@ -59,16 +61,22 @@ impl Wire {
         let session = TlsSession::new(config)?;
         let mut encrypted = Box::new(Encrypted { socket, session, unread: Bytes::new() });
         poll_fn(|cx| encrypted.poll_handshake(cx)).await?;
-        Ok(Self::new(Kind::Tls(encrypted)))
+        Ok(Self::new(Kind::Tls(encrypted), self.peer))
     }
 
-    fn new(kind: Kind) -> Self {
-        Self { kind, flushed: Flushed(Arc::new(AtomicBool::new(true))) }
+    fn new(kind: Kind, peer: SocketAddr) -> Self {
+        Self { kind, peer, flushed: Flushed(Arc::new(AtomicBool::new(true))) }
     }
 
     /// Tells, while hyper owns the connection, whether all that it wrote has left.
     pub(crate) fn flushed(&self) -> Flushed {
         self.flushed.clone()
+    }
+
+    /// What is to be known of it where requests are answered.
+    pub(crate) fn line(&self, breaker: Arc<Breaker>, can_be_taken: bool) -> Line {
+        let is_encrypted = matches!(self.kind, Kind::Tls(_));
+        Line { breaker, can_be_taken, peer: Some(self.peer), is_encrypted }
     }
 
     /// Waits until the client has said something, or gone.
