@@ -113,11 +113,11 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
 async fn open(server: &Server, socket: TcpStream, peer: SocketAddr) -> Option<Wire> {
     let opening = async {
         let mut wire = Wire::plain(socket, peer);
-        wire.readable().await?;
         if let Some(tls) = &server.tls {
-            wire = Box::pin(wire.encrypted(tls.config())).await?;
             wire.readable().await?;
+            wire = Box::pin(wire.encrypted(tls.config())).await?;
         }
+        wire.begun().await?;
         Ok::<_, io::Error>(wire)
     };
     match tokio::time::timeout(server.limits.head_timeout, opening).await {

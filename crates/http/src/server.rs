@@ -20,8 +20,8 @@ use crate::router::front;
 /// streams are told to come back and end spread over `drain`. Returns when all connections have
 /// ended, or `drain` and three seconds later.
 ///
-/// It speaks HTTP/1.1; with [`HttpOptions::tls`] it speaks TLS alone, and over it HTTP/2 to clients
-/// that offer that. A stream over HTTP/1.1 is written by the hub's shards, which own its socket.
+/// It speaks HTTP/1.1, and HTTP/2 to clients that begin with it; with [`HttpOptions::tls`] it speaks
+/// TLS alone, and over it HTTP/2 to clients that offer that. A stream over HTTP/1.1 is written by the hub's shards, which own its socket.
 ///
 /// Connections are accepted by as many tasks as the machine has cores. The listener's socket
 /// options are set here, and inherited by the connections where the system does that.

@@ -33,8 +33,15 @@ pub(crate) struct Wire {
 pub(crate) struct Flushed(Arc<AtomicBool>);
 
 enum Kind {
-    Plain(TokioIo<TcpStream>),
+    Plain(Plain),
     Tls(Box<Encrypted>),
+}
+
+/// A socket, and what the client has said and nobody has read.
+struct Plain {
+    io: TokioIo<TcpStream>,
+    unread: Bytes,
+    is_http2: bool,
 }
 
 /// A socket, what encrypts it, and what the client has said and nobody has read.
@@ -47,7 +54,8 @@ struct Encrypted {
 impl Wire {
     /// An open connection.
     pub(crate) fn plain(socket: TcpStream, peer: SocketAddr) -> Self {
-        Self::new(Kind::Plain(TokioIo::new(socket)), peer)
+        let io = TokioIo::new(socket);
+        Self::new(Kind::Plain(Plain { io, unread: Bytes::new(), is_http2: false }), peer)
     }
 
     /// Completes a TLS handshake as the server, unless it has been.
@@ -56,8 +64,8 @@ impl Wire {
     ///
     /// If the client wants something else, or goes. It has been told, as far as it can be.
     pub(crate) async fn encrypted(self, config: &Arc<ServerConfig>) -> io::Result<Self> {
-        let Kind::Plain(io) = self.kind else { return Ok(self) };
-        let socket = io.into_inner();
+        let Kind::Plain(plain) = self.kind else { return Ok(self) };
+        let socket = plain.io.into_inner();
         let session = TlsSession::new(config)?;
         let mut encrypted = Box::new(Encrypted { socket, session, unread: Bytes::new() });
         poll_fn(|cx| encrypted.poll_handshake(cx)).await?;
@@ -86,7 +94,7 @@ impl Wire {
     /// If the connection has failed.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         let socket = match &self.kind {
-            Kind::Plain(io) => io.inner(),
+            Kind::Plain(plain) => plain.io.inner(),
             Kind::Tls(encrypted) if encrypted.unread.is_empty() => &encrypted.socket,
             Kind::Tls(_) => return Ok(()),
         };
@@ -94,10 +102,41 @@ impl Wire {
         socket.peek(&mut [0]).await.map(drop)
     }
 
-    /// Whether the client has chosen HTTP/2.
+    /// Waits until the client has said something, or gone, and can be told to begin with HTTP/2 or
+    /// not. That takes more than one piece only from a client that sends the preface in pieces.
+    ///
+    /// # Errors
+    ///
+    /// If the connection has failed.
+    pub(crate) async fn begun(&mut self) -> io::Result<()> {
+        let Kind::Plain(Plain { io, unread, is_http2 }) = &mut self.kind else {
+            return self.readable().await;
+        };
+        let mut seen = 0;
+        loop {
+            let mut came = [0; HTTP2_PREFACE.len()];
+            let length = io.inner().peek(&mut came[seen..]).await?;
+            let is_alike = came[seen..seen + length] == HTTP2_PREFACE[seen..seen + length];
+            if !is_alike || length == 0 {
+                break;
+            }
+            if seen + length == HTTP2_PREFACE.len() {
+                *is_http2 = true;
+                break;
+            }
+            // What stays in the socket would be seen again at once.
+            let taken = io.inner().try_read(&mut came[seen..seen + length])?;
+            seen += taken;
+        }
+        *unread = Bytes::from_static(&HTTP2_PREFACE[..seen]);
+        Ok(())
+    }
+
+    /// Whether the client has chosen HTTP/2: by ALPN, or by prior knowledge, which shows once it has
+    /// begun (RFC 9113, section 3).
     pub(crate) fn is_http2(&self) -> bool {
         match &self.kind {
-            Kind::Plain(_) => false,
+            Kind::Plain(plain) => plain.is_http2,
             Kind::Tls(encrypted) => encrypted.session.protocol() == Some(tls::HTTP2),
         }
     }
@@ -130,7 +169,7 @@ impl Wire {
     /// If the operating system does not let go of it.
     pub(crate) fn into_socket(self) -> io::Result<(net::TcpStream, Option<Box<dyn Session>>)> {
         match self.kind {
-            Kind::Plain(io) => Ok((io.into_inner().into_std()?, None)),
+            Kind::Plain(plain) => Ok((plain.io.into_inner().into_std()?, None)),
             Kind::Tls(encrypted) => {
                 let Encrypted { socket, session, unread: _ } = *encrypted;
                 Ok((socket.into_std()?, Some(Box::new(session))))
@@ -156,7 +195,7 @@ impl Read for Wire {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Plain(io) => Pin::new(io).poll_read(cx, buffer),
+            Kind::Plain(plain) => plain.poll_read(cx, buffer),
             Kind::Tls(encrypted) => encrypted.poll_read(cx, buffer),
         }
     }
@@ -178,7 +217,7 @@ impl Write for Wire {
     ) -> Poll<io::Result<usize>> {
         self.flushed.set(false);
         match &mut self.kind {
-            Kind::Plain(io) => Pin::new(io).poll_write_vectored(cx, buffers),
+            Kind::Plain(plain) => Pin::new(&mut plain.io).poll_write_vectored(cx, buffers),
             Kind::Tls(encrypted) => {
                 encrypted.poll(cx, |session, socket| session.write_to(socket, buffers))
             }
@@ -191,7 +230,7 @@ impl Write for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(match &mut self.kind {
-            Kind::Plain(io) => Pin::new(io).poll_flush(cx),
+            Kind::Plain(plain) => Pin::new(&mut plain.io).poll_flush(cx),
             Kind::Tls(encrypted) => encrypted.poll(cx, TlsSession::flush_to),
         })?;
         self.flushed.set(true);
@@ -200,12 +239,27 @@ impl Write for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Kind::Plain(plain) => Pin::new(&mut plain.io).poll_shutdown(cx),
             Kind::Tls(encrypted) => {
                 ready!(encrypted.poll(cx, TlsSession::close_to))?;
                 Pin::new(&mut encrypted.socket).poll_shutdown(cx)
             }
         }
+    }
+}
+
+impl Plain {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let length = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(length));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -289,3 +343,6 @@ impl io::Write for Polled<'_, '_> {
         Ok(())
     }
 }
+
+/// What a client that speaks HTTP/2 says first (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

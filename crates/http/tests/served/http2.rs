@@ -8,10 +8,12 @@ use h2::RecvStream;
 use h2::client::{self, SendRequest};
 use rustls::version::TLS13;
 use tidings::HubOptions;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::server::{PATIENCE, Served, TLS_VERSIONS};
+use crate::tls::Trickle;
 
 /// A connection over which HTTP/2 is spoken.
 pub(crate) struct Http2 {
@@ -28,6 +30,11 @@ pub(crate) struct Http2Body {
 impl Http2 {
     pub(crate) async fn connect(served: &Served) -> Self {
         Self::over(served.connect_encrypted(&TLS13, &[b"h2", b"http/1.1"]).await).await
+    }
+
+    /// In plain, without asking first.
+    pub(crate) async fn connect_plain(served: &Served) -> Self {
+        Self::over(TcpStream::connect(served.address).await.unwrap()).await
     }
 
     async fn over(
@@ -139,6 +146,63 @@ async fn a_stream_that_nobody_reads_ends_alone() {
     let mut again = http2.subscribe("much").await;
     served.publish("much", "2").await;
     assert!(again.until("\n\n").await.ends_with("data: 2\n\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_spoken_in_plain_by_prior_knowledge() {
+    let served = Served::plain().await;
+    let mut http2 = Http2::connect_plain(&served).await;
+    let mut stream = http2.subscribe("a").await;
+    served.publish("a", "1").await;
+    assert!(stream.until("\n\n").await.ends_with("data: 1\n\n"));
+    let mut client = served.connect().await;
+    client.subscribe("topic=a", "").await;
+    client.until("\n:\n\r\n").await;
+    served.publish("a", "2").await;
+    assert!(stream.until("\n\n").await.ends_with("data: 2\n\n"));
+    assert!(client.chunk().await.ends_with("data: 2\n\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_preface_may_come_byte_by_byte() {
+    let served = Served::plain().await;
+    let connection = TcpStream::connect(served.address).await.unwrap();
+    connection.set_nodelay(true).unwrap();
+    let mut http2 = Http2::over(Trickle(connection)).await;
+    let mut stream = http2.subscribe("a").await;
+    served.publish("a", "1").await;
+    assert!(stream.until("\n\n").await.ends_with("data: 1\n\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_begins_like_the_preface_is_http_1() {
+    let served = Served::plain().await;
+    for (begins, status) in [
+        ("PRI * HTTP/1.1\r\nhost: localhost\r\n\r\n", "404"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", "400"),
+        ("PRI * HTTP/2.0\r\nhost: localhost\r\n\r\n", "400"),
+        ("PRIVATE / HTTP/1.1\r\nhost: localhost\r\n\r\n", "405"),
+        ("POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n", "4"),
+    ] {
+        for step in [1, 7, begins.len()] {
+            let mut client = served.connect().await;
+            client.connection.set_nodelay(true).unwrap();
+            for piece in begins.as_bytes().chunks(step) {
+                client.send(std::str::from_utf8(piece).unwrap()).await;
+                tokio::task::yield_now().await;
+            }
+            let head = client.head().await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{begins:?}: {head}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_preface_ends() {
+    let served = Served::plain().await;
+    let mut client = served.connect().await;
+    client.send("PRI * HTTP/2.0\r\n").await;
+    assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test(start_paused = true)]

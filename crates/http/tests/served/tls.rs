@@ -176,7 +176,7 @@ fn a_certificate_that_cannot_be_used_is_told_apart() {
 }
 
 /// A connection that sends one byte at a time.
-struct Trickle(TcpStream);
+pub(crate) struct Trickle(pub(crate) TcpStream);
 
 impl AsyncRead for Trickle {
     fn poll_read(
