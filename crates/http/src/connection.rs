@@ -17,6 +17,7 @@ use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
@@ -24,6 +25,7 @@ use tokio::task::AbortHandle;
 use crate::front::Front;
 use crate::head_timeout::HeadTimer;
 use crate::http2;
+use crate::proxy_protocol;
 use crate::takeover::Takeover;
 use crate::tls::Tls;
 use crate::wire::{Flushed, Wire};
@@ -33,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) front: Front,
     pub(crate) tls: Option<Tls>,
     pub(crate) limits: Limits,
+    /// Whose word is taken, and required, for who the client is.
+    pub(crate) proxy_protocol_from: Vec<IpNet>,
     pub(crate) write_timeout: Duration,
     /// Turns true when connections are to end after the requests they are at.
     pub(crate) closing: watch::Receiver<bool>,
@@ -110,8 +114,13 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
 }
 
 /// Waits until the client has something to say, after a handshake if it is to be encrypted.
-async fn open(server: &Server, socket: TcpStream, peer: SocketAddr) -> Option<Wire> {
+async fn open(server: &Server, mut socket: TcpStream, peer: SocketAddr) -> Option<Wire> {
+    let mut peer = canonical(peer);
     let opening = async {
+        if proxy_protocol::is_from(&server.proxy_protocol_from, peer) {
+            let client = Box::pin(proxy_protocol::read(&mut socket)).await?;
+            peer = client.map_or(peer, canonical);
+        }
         let mut wire = Wire::plain(socket, peer);
         if let Some(tls) = &server.tls {
             wire.readable().await?;
@@ -123,11 +132,16 @@ async fn open(server: &Server, socket: TcpStream, peer: SocketAddr) -> Option<Wi
     match tokio::time::timeout(server.limits.head_timeout, opening).await {
         Ok(Ok(wire)) => Some(wire),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a client did not get to a request");
+            tracing::debug!(%error, %peer, "a client did not get to a request");
             None
         }
         Err(_) => None,
     }
+}
+
+/// An IPv4 client of an IPv6 socket is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 async fn serve_http1(server: &Server, wire: Wire) {

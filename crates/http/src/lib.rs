@@ -30,6 +30,7 @@ mod head_timeout;
 mod tls;
 mod tls_session;
 mod wire;
+mod proxy_protocol;
 mod takeover;
 mod http2;
 mod connection;

@@ -45,9 +45,16 @@ pub async fn serve(
         head_timeout: options.head_timeout,
         streams_per_connection_max: options.streams_per_connection_max,
     };
-    let front = front(hub.clone(), options);
-    let server =
-        Arc::new(Server { front, tls, limits, write_timeout, closing: is_closing, _open: open });
+    let proxy_protocol_from = options.proxy_protocol_from.clone();
+    let server = Arc::new(Server {
+        front: front(hub.clone(), options),
+        tls,
+        limits,
+        proxy_protocol_from,
+        write_timeout,
+        closing: is_closing,
+        _open: open,
+    });
     prepare(&SockRef::from(&listener), write_timeout);
     let listener = Arc::new(listener);
     let mut accepting = JoinSet::new();

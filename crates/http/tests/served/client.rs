@@ -77,6 +77,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         String::from_utf8(std::mem::take(&mut self.received)).unwrap()
     }
 
+    /// Everything up to the end of the connection, which may be abrupt: what is closed while there is
+    /// something unread is reset.
+    pub(crate) async fn rest_or_reset(&mut self) -> String {
+        let mut piece = [0; 4 << 10];
+        loop {
+            let received = timeout(PATIENCE, self.connection.read(&mut piece)).await;
+            match received.expect("the end comes in time") {
+                Ok(0) => break,
+                Ok(length) => self.received.extend_from_slice(&piece[..length]),
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+                    break;
+                }
+            }
+        }
+        String::from_utf8(std::mem::take(&mut self.received)).unwrap()
+    }
+
     /// What has come and was not looked at.
     pub(crate) fn received(&self) -> &str {
         std::str::from_utf8(&self.received).unwrap()

@@ -49,11 +49,15 @@ impl Served {
 
     /// Encrypted, with a certificate of its own.
     pub(crate) async fn encrypted(hub: HubOptions) -> Self {
+        Self::start_encrypted(HttpOptions::default(), hub).await
+    }
+
+    pub(crate) async fn start_encrypted(http: HttpOptions, hub: HubOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         let certificate = write_certificate(&cert, &key);
         let tls = Some(Tls::load(&cert, &key).unwrap());
-        let mut served = Self::start(HttpOptions { tls, ..HttpOptions::default() }, hub).await;
+        let mut served = Self::start(HttpOptions { tls, ..http }, hub).await;
         served.certificate = Some(certificate);
         served
     }
