@@ -38,7 +38,13 @@ fn populated(count: usize, own: bool) -> State {
         let interest =
             Interest::new(vec![Selector::Exact(topic)], Vec::new(), Rights::everything());
         let jitter = nth as f32 / count as f32;
-        let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter };
+        let stream = StreamOptions {
+            control: true,
+            conflate: false,
+            poll_deadline: None,
+            expires_at: None,
+            jitter,
+        };
         state.subscribe(interest, &[], Start::At(1), None, stream, nth as u64 / 10);
         serve(&mut state);
     }

@@ -113,12 +113,40 @@ pub enum Notice {
         /// The reconnection time to use.
         retry_ms: Millis,
     },
+    /// It may no longer receive what it asked for. The stream ends after this.
+    Expired {
+        /// Why.
+        reason: ExpiryReason,
+    },
     /// All topics it asked for have had their last event, and it has received what was for it. The
     /// stream ends after this.
     Finished {
         /// These topics, sorted.
         topics: Vec<Topic>,
     },
+}
+
+/// Why a subscriber may no longer receive what it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExpiryReason {
+    /// The time for which it was let in is over.
+    Expired,
+    /// What it was let in by was withdrawn.
+    Revoked,
+    /// An operator closed it.
+    Closed,
+}
+
+impl ExpiryReason {
+    /// The word for it on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// Why the hub ended a stream.
@@ -134,6 +162,8 @@ pub enum CloseReason {
     Shutdown,
     /// All topics it asked for are finished, and nothing is left to deliver.
     Finished,
+    /// It may no longer receive what it asked for.
+    Expired(ExpiryReason),
 }
 
 /// How a read step ended.

@@ -33,7 +33,8 @@ impl FinishedTopics {
 
     /// Takes note of an event at the head that has one of the topics of `interest`.
     pub(crate) fn note<P>(&mut self, interest: &Interest, entry: &Entry<P>) {
-        if entry.is_final {
+        // Whoever may not receive the last event is not to learn of it either.
+        if entry.is_final && interest.may_receive(&entry.topics, entry.private) {
             for topic in entry.topics.iter().filter(|topic| names(interest, topic)) {
                 self.finish(interest, topic, entry.offset);
             }

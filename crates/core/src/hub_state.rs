@@ -8,7 +8,8 @@
 //! It guarantees, whatever the order of calls: a subscriber is offered every event from its start
 //! on that its interest admits, once, in order, except those that a [`Notice`] announced as gone.
 //! A subscriber of exact topics alone ends once they are all finished and it has been offered what
-//! was published before, even if the last events themselves are not for it.
+//! was published before, even if the last events are of types that it does not want; of a last event
+//! that its rights do not cover it never learns.
 //! It keeps nothing for a subscriber but a cursor: what a subscriber cannot take now is read again
 //! later. One that conflates is offered, of what it is behind on, the newest event of each topic
 //! alone, and told how many were left out; what is live it is offered whole.
@@ -18,11 +19,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use slotmap::SlotMap;
+use slotmap::{Key, SlotMap};
 
 use crate::conflation::{CONFLATED_TOPICS_MAX, Conflation};
 use crate::effect::{
-    Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
+    Batch, CloseReason, Effect, ExpiryReason, Notice, ReadOutcome, SeekOutcome, SubscriberKey,
+    Write,
 };
 use crate::finished_topics::FinishedTopics;
 use crate::short_vec::ShortVec;
@@ -125,8 +127,8 @@ impl<P> HubState<P> {
     /// Adds a subscriber. A `gap` that was found while its start was resolved is announced first.
     /// A subscriber that is owed nothing any more is closed by the next effects.
     ///
-    /// `finished` are all topics that `interest` names and that the log holds for finished, each
-    /// with the offset of its last event. The log must be asked after the last call of
+    /// `finished` are all topics that `interest` names and that the log holds for finished by an event
+    /// that it may receive, each with the offset of that event. The log must be asked after the last call of
     /// [`handle_appended`](Self::handle_appended): it may know of more events, but not of fewer.
     pub fn subscribe(
         &mut self,
@@ -171,9 +173,32 @@ impl<P> HubState<P> {
         let Some(subscriber) = self.subscribers.get(key) else { return };
         let retry_ms = retry_ms + (4.0 * subscriber.jitter() * retry_ms as f64) as Millis;
         self.announce(key, Notice::Shutdown { retry_ms });
-        let end = Some((end_at, CloseReason::Shutdown));
-        self.subscribers[key].update_rare(|rare| rare.end = end);
+        let end = (end_at, CloseReason::Shutdown);
+        self.subscribers[key].update_rare(|rare| rare.end = Some(end));
         self.schedule(key, now);
+    }
+
+    /// Ends a stream at once, and tells it why. A key that is gone already is no error.
+    pub fn expel(&mut self, key: SubscriberKey, reason: ExpiryReason) {
+        if self.subscribers.contains_key(key) {
+            self.expire(key, reason);
+        }
+    }
+
+    /// The subscribers, in an order that stays, from the one after `after` on.
+    pub fn subscribers_after(
+        &self,
+        after: Option<SubscriberKey>,
+    ) -> impl Iterator<Item = SubscriberKey> {
+        let place = |key: SubscriberKey| key.data().as_ffi() & u64::from(u32::MAX);
+        let after = after.map(place);
+        self.subscribers.keys().filter(move |&key| after.is_none_or(|after| place(key) > after))
+    }
+
+    /// What a subscriber wants, and the first offset that is not settled for it.
+    pub fn subscriber(&self, key: SubscriberKey) -> Option<(&Arc<Interest>, u64)> {
+        let subscriber = self.subscribers.get(key)?;
+        Some((&self.groups[subscriber.group].interest, self.settled(key)))
     }
 
     /// Takes events that have been appended to the log, in order and without a hole.
@@ -222,8 +247,12 @@ impl<P> HubState<P> {
 
     /// Takes note that events up to, not including, `next` have been appended but cannot be handed
     /// in: who is live reads them from the log. `finished` asks the log for the offset of the last
-    /// event of a topic, `None` while it is open.
-    pub fn handle_skipped(&mut self, next: u64, finished: impl Fn(&Topic) -> Option<u64>) {
+    /// event of a topic, `None` while it is open or if it is not for those who want this.
+    pub fn handle_skipped(
+        &mut self,
+        next: u64,
+        finished: impl Fn(&Interest, &Topic) -> Option<u64>,
+    ) {
         let settled: Vec<(SubscriberKey, u64)> = self
             .groups
             .values()
@@ -232,7 +261,8 @@ impl<P> HubState<P> {
         self.head = self.head.max(next);
         for group in self.groups.values_mut() {
             let topics = group.interest.exact_topics().into_iter().flatten();
-            let known = topics.filter_map(|topic| Some((topic.clone(), finished(topic)?)));
+            let known =
+                topics.filter_map(|topic| Some((topic.clone(), finished(&group.interest, topic)?)));
             group.finished.replace(&group.interest, &known.collect::<Vec<_>>(), self.head);
         }
         for (key, cursor) in settled {
@@ -434,6 +464,9 @@ impl<P> HubState<P> {
             return self.read(key);
         }
         let rare = subscriber.rare();
+        if rare.expires_at.is_some_and(|at| at <= now) {
+            return self.expire(key, ExpiryReason::Expired);
+        }
         if let Some((_, reason)) = rare.end.filter(|&(deadline, _)| deadline <= now) {
             return self.close(key, reason);
         }
@@ -654,6 +687,11 @@ impl<P> HubState<P> {
         self.close(key, CloseReason::Finished);
     }
 
+    fn expire(&mut self, key: SubscriberKey, reason: ExpiryReason) {
+        self.announce(key, Notice::Expired { reason });
+        self.close(key, CloseReason::Expired(reason));
+    }
+
     /// The first offset that is not settled for a subscriber.
     fn settled(&self, key: SubscriberKey) -> u64 {
         let subscriber = &self.subscribers[key];
@@ -673,6 +711,9 @@ impl<P> HubState<P> {
         let subscriber = &mut self.subscribers[key];
         subscriber.timer = Tick::MAX;
         let rare = subscriber.rare();
+        if rare.expires_at.is_some_and(|at| at <= now) {
+            return self.expire(key, ExpiryReason::Expired);
+        }
         let end = rare.end.filter(|&(deadline, _)| deadline <= now);
         if let Some((_, reason)) = end.filter(|&(_, reason)| may_end(reason, subscriber.phase)) {
             return self.close(key, reason);
@@ -705,7 +746,8 @@ impl<P> HubState<P> {
         let rare = subscriber.rare();
         // An end that has passed waits for the phase, not for the time.
         let end = rare.end.map(|(deadline, _)| deadline).filter(|&deadline| deadline >= now);
-        let first = [end, rare.retry_at].into_iter().flatten().fold(silent, Millis::min);
+        let first =
+            [end, rare.expires_at, rare.retry_at].into_iter().flatten().fold(silent, Millis::min);
         self.schedule_at(key, first.max(now));
     }
 

@@ -35,6 +35,12 @@ impl Interest {
         Self { selectors, event_types, rights }
     }
 
+    /// The interest in whatever is published under one topic, with the same rights.
+    #[must_use]
+    pub fn narrowed_to(&self, topic: Topic) -> Self {
+        Self::new(vec![Selector::Exact(topic)], Vec::new(), self.rights.clone())
+    }
+
     /// The selectors, each once.
     pub fn selectors(&self) -> &[Selector] {
         self.selectors.as_slice()
@@ -69,6 +75,11 @@ impl Interest {
         self.selects(topics) && self.passes(topics, event_type, private)
     }
 
+    /// Whether its rights cover an event under `topics`.
+    pub fn may_receive(&self, topics: &[Topic], private: bool) -> bool {
+        !private || self.rights.covers(topics)
+    }
+
     /// Whether every public event that a selector matches is delivered.
     pub(crate) fn wants_all_types(&self) -> bool {
         self.event_types.is_empty()
@@ -81,7 +92,7 @@ impl Interest {
         event_type: Option<&EventType>,
         private: bool,
     ) -> bool {
-        self.wants_type(event_type) && (!private || self.rights.covers(topics))
+        self.wants_type(event_type) && self.may_receive(topics, private)
     }
 
     /// Whether events under `topic` are asked for.

@@ -15,6 +15,7 @@ mod topic;
 mod selector;
 mod template;
 mod rights;
+mod identity;
 mod entry;
 mod interest;
 mod resume;
@@ -28,10 +29,12 @@ mod finished_topics;
 mod hub_state;
 
 pub use effect::{
-    Batch, CloseReason, Effect, Notice, ReadOutcome, SeekOutcome, SubscriberKey, Write,
+    Batch, CloseReason, Effect, ExpiryReason, Notice, ReadOutcome, SeekOutcome, SubscriberKey,
+    Write,
 };
 pub use entry::Entry;
 pub use hub_state::{HubState, StateOptions};
+pub use identity::Identity;
 pub use interest::Interest;
 pub use position::{Epoch, Position, PositionError};
 pub use resume::{Bounds, Gap, GapReason, Start, resume_after};

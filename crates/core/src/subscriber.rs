@@ -20,6 +20,9 @@ pub struct StreamOptions {
     pub conflate: bool,
     /// `Some(deadline)` ends the stream after the first batch, or at the deadline without one.
     pub poll_deadline: Option<Millis>,
+    /// When it may no longer receive anything: the stream ends then, at most a tick of the timers
+    /// later.
+    pub expires_at: Option<Millis>,
     /// Spreads what would otherwise happen to all streams at once: any number from 0 up to,
     /// not including, 1.
     pub jitter: f32,
@@ -60,6 +63,8 @@ pub(crate) struct Rare {
     pub(crate) is_told: bool,
     /// When it ends in any case, and why.
     pub(crate) end: Option<(Millis, CloseReason)>,
+    /// When it may no longer receive anything.
+    pub(crate) expires_at: Option<Millis>,
     /// What is left of its search backwards.
     pub(crate) search: Option<Search>,
     /// When the log is tried again.
@@ -113,7 +118,7 @@ impl Subscriber {
             Start::Last(wanted) => (head, Some(Search { wanted, before: head }), None),
         };
         let end = stream.poll_deadline.map(|deadline| (deadline, CloseReason::PollElapsed));
-        let is_poll = end.is_some();
+        let (is_poll, expires_at) = (end.is_some(), stream.expires_at);
         let resumed_after = OptionalOffset::from(resumed_after);
         let mut subscriber = Self {
             group,
@@ -128,7 +133,7 @@ impl Subscriber {
             conflate: stream.conflate,
             rare: None,
         };
-        subscriber.set_rare(Rare { is_poll, end, search, ..Rare::default() });
+        subscriber.set_rare(Rare { is_poll, end, expires_at, search, ..Rare::default() });
         subscriber
     }
 

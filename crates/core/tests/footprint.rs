@@ -23,7 +23,13 @@ fn populated(own: bool) -> State {
         let interest =
             Interest::new(vec![Selector::Exact(topic)], Vec::new(), Rights::everything());
         let jitter = nth as f32 / SUBSCRIBERS as f32;
-        let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter };
+        let stream = StreamOptions {
+            control: true,
+            conflate: false,
+            poll_deadline: None,
+            expires_at: None,
+            jitter,
+        };
         state.subscribe(interest, &[], Start::At(1), None, stream, nth as u64 / 10);
         assert!(state.poll_effect().is_none(), "it is live at once");
     }

@@ -1,13 +1,14 @@
 //! A subscription that may begin.
 
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 
-use tidings_core::{Gap, Interest, Position, Start, StreamOptions};
+use tidings_core::{Gap, Identity, Interest, Position, Start, StreamOptions};
 
 use crate::Session;
 use crate::backlog::{Abort, Backlog};
 use crate::census::Admitted;
+use crate::client::{Client, OnEnd};
 use crate::mailbox::{Command, Mailbox, Subscribe};
 use crate::outlet::Outlet;
 use crate::shared::Shared;
@@ -25,6 +26,22 @@ pub struct Admission {
     pub(crate) stream: StreamOptions,
     pub(crate) abort: Option<Abort>,
     pub(crate) admitted: Admitted,
+    pub(crate) owner: Option<Box<Owner>>,
+}
+
+/// What is kept of a [`Client`] with its connection.
+pub(crate) struct Owner {
+    pub(crate) identity: Option<Arc<Identity>>,
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Owner {
+    /// The owner, unless nobody knows it, and what is to be called at the end.
+    pub(crate) fn of(client: Client) -> (Option<Box<Self>>, Option<OnEnd>) {
+        let Client { identity, address, on_end } = client;
+        let is_known = identity.is_some() || address.is_some();
+        (is_known.then(|| Box::new(Self { identity, address })), on_end)
+    }
 }
 
 impl Admission {
@@ -42,12 +59,12 @@ impl Admission {
     /// Begins it, for a reader that pulls what it receives.
     pub fn pull(self) -> Subscription {
         let begins_after = self.begins_after();
-        let Self { shared, mailbox, interest, start, gap, stream, abort, admitted } = self;
+        let Self { shared, mailbox, interest, start, gap, stream, abort, admitted, owner } = self;
         let backlog_bytes_max = shared.options.limits.backlog_bytes_max;
         let budget = Arc::clone(shared.around.replay.budget());
         let backlog = Arc::new(Backlog::new(backlog_bytes_max, budget, abort));
         let outlet = Outlet::Backlog(Arc::clone(&backlog));
-        let subscribe = Subscribe { interest, start, gap, stream, outlet };
+        let subscribe = Subscribe { interest, start, gap, stream, outlet, owner };
         mailbox.send(Command::Subscribe(Box::new(subscribe)));
         Subscription::new(shared, mailbox, backlog, begins_after, admitted)
     }
@@ -62,9 +79,9 @@ impl Admission {
     /// The socket must be non-blocking. The option `abort` is not used. When the last clone of the hub is
     /// dropped, the stream ends.
     pub fn serve(self, socket: TcpStream, session: Option<Box<dyn Session>>) {
-        let Self { mailbox, interest, start, gap, stream, admitted, .. } = self;
+        let Self { mailbox, interest, start, gap, stream, admitted, owner, .. } = self;
         let outlet = Outlet::Socket(Socket::new(socket, session, admitted));
-        let subscribe = Subscribe { interest, start, gap, stream, outlet };
+        let subscribe = Subscribe { interest, start, gap, stream, outlet, owner };
         mailbox.send(Command::Subscribe(Box::new(subscribe)));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidings_core::Millis;
 use tokio::sync::Notify;
 
+use crate::client::OnEnd;
 use crate::clock::Clock;
 use crate::meter::{EndReason, Meter};
 
@@ -20,10 +21,10 @@ pub(crate) struct Census {
 }
 
 /// One connection that has been counted in; dropping it counts it out.
-#[derive(Debug)]
 pub(crate) struct Admitted {
     census: Arc<Census>,
-    opened_at: Millis,
+    pub(crate) opened_at: Millis,
+    on_end: Option<OnEnd>,
     /// How it ended; without another word the client has gone.
     pub(crate) reason: EndReason,
 }
@@ -34,7 +35,12 @@ impl Census {
     }
 
     /// Counts a connection in, unless `connections_max` are open.
-    pub(crate) fn admit(self: &Arc<Self>, connections_max: usize) -> Option<Admitted> {
+    /// `on_end` is called when it is counted out again.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        connections_max: usize,
+        on_end: Option<OnEnd>,
+    ) -> Option<Admitted> {
         if self.connections.fetch_add(1, Ordering::SeqCst) >= connections_max {
             self.connections.fetch_sub(1, Ordering::SeqCst);
             self.meter.turned_away.fetch_add(1, Ordering::Relaxed);
@@ -42,7 +48,7 @@ impl Census {
         }
         self.meter.subscribers.fetch_add(1, Ordering::Relaxed);
         let opened_at = self.clock.now();
-        Some(Admitted { census: Arc::clone(self), opened_at, reason: EndReason::Client })
+        Some(Admitted { census: Arc::clone(self), opened_at, on_end, reason: EndReason::Client })
     }
 
     pub(crate) async fn all_ended(&self) {
@@ -61,6 +67,9 @@ impl Drop for Admitted {
         let Census { clock, meter, connections, ended } = &*self.census;
         let lasted = Duration::from_millis(clock.now().saturating_sub(self.opened_at));
         meter.count_end(self.reason, lasted);
+        if let Some(on_end) = self.on_end.take() {
+            on_end(self.reason);
+        }
         meter.subscribers.fetch_sub(1, Ordering::Relaxed);
         if connections.fetch_sub(1, Ordering::SeqCst) == 1 {
             ended.notify_waiters();

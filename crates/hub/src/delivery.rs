@@ -82,6 +82,9 @@ pub(crate) fn encode_notice(epoch: Epoch, notice: &Notice, control: bool) -> Byt
         Notice::Shutdown { retry_ms } => {
             ("tidings.shutdown", Some(*retry_ms), format!(r#"{{"retryMs":{retry_ms}}}"#))
         }
+        Notice::Expired { reason } => {
+            ("tidings.expired", None, format!(r#"{{"reason":"{}"}}"#, reason.as_str()))
+        }
         Notice::Finished { topics } => {
             let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
             ("tidings.finished", None, serde_json::json!({ "topics": topics }).to_string())

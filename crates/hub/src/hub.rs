@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use tidings_core::{
-    Bounds, Epoch, Gap, Interest, Position, Start, StreamOptions, Topic, resume_after,
+    Bounds, Epoch, ExpiryReason, Gap, Interest, Position, Start, StreamOptions, Topic, resume_after,
 };
 use tidings_log::{AppendError, EventLog, Offsets, ReadLimit, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Owner};
 use crate::backlog::Abort;
+use crate::client::Client;
+use crate::connections::{self, ConnectionFilter, ConnectionId, ConnectionPage};
 use crate::journal::{Journal, PUBLISHES_MAX, Publish, Work};
 use crate::log_reader::LogReader;
 use crate::mailbox::{Command, Mailbox};
@@ -115,6 +117,10 @@ pub struct SubscribeOptions {
     /// Called from another thread when the client has read nothing for the write timeout, so that
     /// a connection that cannot be written to is broken.
     pub abort: Option<Abort>,
+    /// To whom it belongs, for the operator and for those who count.
+    pub client: Option<Box<Client>>,
+    /// Ends it after this time, at most a tenth of a second later, with `tidings.expired`.
+    pub expires_in: Option<Duration>,
 }
 
 /// Why nothing was published.
@@ -245,23 +251,43 @@ impl Hub {
         options: SubscribeOptions,
     ) -> Result<Admission, SubscribeError> {
         let shared = &self.shared;
-        let SubscribeOptions { begin, control_off, conflate, poll, abort } = options;
+        let SubscribeOptions { begin, control_off, conflate, poll, abort, client, expires_in } =
+            options;
         let resumes = matches!(begin, Begin::After(_));
         let bounds = shared.around.log.bounds();
         let (start, gap) = resolve(begin, shared.epoch(), bounds);
         if gap.is_none() && self.is_over(&interest, start, bounds) {
             return Err(SubscribeError::Finished);
         }
-        let admitted = shared.admit_connection()?;
+        let (owner, on_end) = client.map_or((None, None), |client| Owner::of(*client));
+        let admitted = shared.admit_connection(on_end)?;
         let mailbox = Arc::clone(shared.next_mailbox().ok_or(SubscribeError::ShuttingDown)?);
-        let poll_deadline = poll.map(|wait| shared.around.clock.now() + wait.as_millis() as u64);
+        let now = shared.around.clock.now();
+        let after = |time: Duration| now.saturating_add(millis(time));
+        let (poll_deadline, expires_at) = (poll.map(after), expires_in.map(after));
         let (control, jitter) = (!control_off, fastrand::f32());
-        let stream = StreamOptions { control, conflate, poll_deadline, jitter };
+        let stream = StreamOptions { control, conflate, poll_deadline, expires_at, jitter };
         let meter = &shared.around.meter;
         meter.subscribed.fetch_add(1, Ordering::Relaxed);
         meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
         let shared = Arc::clone(shared);
-        Ok(Admission { shared, mailbox, interest, start, gap, stream, abort, admitted })
+        Ok(Admission { shared, mailbox, interest, start, gap, stream, abort, admitted, owner })
+    }
+
+    /// Lists at most `limit` connections, from the one after `after` on. Those that come or go while
+    /// the list is read may be missing; the others are there once.
+    pub async fn connections(
+        &self,
+        filter: &ConnectionFilter,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> ConnectionPage {
+        connections::list(&self.shared, filter, after, limit).await
+    }
+
+    /// Ends connections at once, each told why by `tidings.expired`, and says how many.
+    pub async fn close_connections(&self, filter: &ConnectionFilter, reason: ExpiryReason) -> u64 {
+        connections::close(&self.shared, filter, reason).await
     }
 
     /// Refuses new subscriptions and publishes, and ends all subscriptions, spread over `drain`, each
@@ -324,8 +350,9 @@ impl Hub {
     /// Whether all topics of an interest are finished and nothing that is kept of them is left
     /// from `start` on.
     fn is_over(&self, interest: &Interest, start: Start, bounds: Bounds) -> bool {
-        let log = &self.shared.around.log;
-        let ends = interest.exact_topics().map(|topics| topics.map(|topic| log.finished(topic)));
+        let Surroundings { log, .. } = &self.shared.around;
+        let end_of = |topic| self.shared.around.finished(interest, topic);
+        let ends = interest.exact_topics().map(|topics| topics.map(end_of));
         let end = ends.and_then(|mut ends| ends.try_fold(0, |end, it| Some(it?.max(end))));
         let Some(end) = end.filter(|&end| end > 0) else { return false };
         let mut from = match start {
@@ -356,6 +383,11 @@ impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hub").field("options", self.options()).finish_non_exhaustive()
     }
+}
+
+/// As many as the clock can count.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn resolve(begin: Begin, epoch: Epoch, bounds: Bounds) -> (Start, Option<Gap>) {

@@ -28,6 +28,7 @@
 //! It does not know HTTP routes or configuration files: `tidings-http` serves a hub over HTTP.
 
 mod options;
+mod client;
 mod clock;
 mod meter;
 mod census;
@@ -48,12 +49,17 @@ mod log_reader;
 mod trimmer;
 mod journal;
 mod shared;
+mod connections;
 mod subscription;
 mod admission;
 mod hub;
 
 pub use admission::Admission;
 pub use backlog::Abort;
+pub use client::{Client, OnEnd};
+pub use connections::{
+    ConnectionFigures, ConnectionFilter, ConnectionId, ConnectionIdError, ConnectionPage,
+};
 pub use hub::{Begin, Hub, PublishError, Published, SubscribeOptions};
 pub use meter::{EndReason, Figures, HistogramFigures};
 pub use options::{HubOptions, Limits};
@@ -61,8 +67,8 @@ pub use session::Session;
 pub use shared::SubscribeError;
 pub use subscription::{Delivered, Event, Subscription};
 pub use tidings_core::{
-    Bounds, Epoch, EventType, EventTypeError, GapReason, Interest, Position, PositionError, Rights,
-    Selector, SelectorError, Topic, TopicError,
+    Bounds, Epoch, EventType, EventTypeError, ExpiryReason, GapReason, Identity, Interest,
+    Position, PositionError, Rights, Selector, SelectorError, Topic, TopicError,
 };
 pub use tidings_log::{
     AppendError, DiskLog, DiskLogOptions, Durability, EventLog, Key, KeyError, KeyWindow,

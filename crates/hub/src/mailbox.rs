@@ -12,6 +12,8 @@ use tidings_core::{
     Gap, Interest, Millis, ReadOutcome, SeekOutcome, Start, StreamOptions, SubscriberKey,
 };
 
+use crate::admission::Owner;
+use crate::connections::{Expulsion, Listing};
 use crate::delivery::Delivery;
 use crate::meter::EndReason;
 use crate::outlet::{End, Outlet};
@@ -25,6 +27,8 @@ pub(crate) enum Command {
     Taken(SubscriberKey),
     Read(SubscriberKey, ReadOutcome<Delivery>),
     Sought(SubscriberKey, SeekOutcome),
+    List(Box<Listing>),
+    Expel(Box<Expulsion>),
     Shutdown {
         retry_ms: Millis,
         drain_ms: Millis,
@@ -42,6 +46,7 @@ pub(crate) struct Subscribe {
     pub(crate) gap: Option<Gap>,
     pub(crate) stream: StreamOptions,
     pub(crate) outlet: Outlet,
+    pub(crate) owner: Option<Box<Owner>>,
 }
 
 /// The commands that wait for one shard, and the shard's sleep.

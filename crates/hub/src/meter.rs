@@ -20,17 +20,26 @@ pub enum EndReason {
     Finished,
     /// The thread that served it failed, a defect of the hub.
     Failed,
+    /// The time for which it was let in was over.
+    Expired,
+    /// What it was let in by was withdrawn.
+    Revoked,
+    /// An operator closed it.
+    Closed,
 }
 
 impl EndReason {
     /// All of them, in the order of [`Figures::ended`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Client,
         Self::Poll,
         Self::WriteTimeout,
         Self::Shutdown,
         Self::Finished,
         Self::Failed,
+        Self::Expired,
+        Self::Revoked,
+        Self::Closed,
     ];
 
     /// The word for it in metrics.
@@ -42,6 +51,9 @@ impl EndReason {
             Self::Shutdown => "shutdown",
             Self::Finished => "finished",
             Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Closed => "closed",
         }
     }
 }
@@ -157,7 +169,7 @@ impl Meter {
             Notice::Gap(gap) => self.gaps[gap_place(gap.reason)].fetch_add(1, Relaxed),
             Notice::Lagged { .. } => self.lagged.fetch_add(1, Relaxed),
             Notice::Conflated { skipped } => self.conflated.fetch_add(*skipped, Relaxed),
-            Notice::Shutdown { .. } | Notice::Finished { .. } => 0,
+            Notice::Shutdown { .. } | Notice::Expired { .. } | Notice::Finished { .. } => 0,
         };
     }
 

@@ -13,12 +13,16 @@ use std::time::{Duration, Instant};
 
 use slotmap::{Key, KeyData, SecondaryMap};
 use tidings_core::{
-    CloseReason, Effect, HubState, Interest, Millis, Notice, Position, StateOptions, SubscriberKey,
-    Topic, Write,
+    CloseReason, Effect, ExpiryReason, HubState, Interest, Millis, Notice, Position, StateOptions,
+    SubscriberKey, Topic, Write,
 };
 
+use tidings_sse::HEARTBEAT;
+
 use crate::HubOptions;
-use crate::delivery::{Delivery, encode_notice};
+use crate::admission::Owner;
+use crate::connections::{ConnectionFigures, ConnectionFilter, ConnectionId, Expulsion, Listing};
+use crate::delivery::{Delivery, Encoded, encode_notice};
 use crate::joined::Joined;
 use crate::log_reader::{Question, Wish, seek_outcome};
 use crate::mailbox::{Command, Mailbox, Subscribe};
@@ -57,6 +61,10 @@ pub(crate) struct Shard {
 /// An outlet, and whether its client wants notices.
 struct Connection {
     outlet: Outlet,
+    owner: Option<Box<Owner>>,
+    opened_at: Millis,
+    /// What it was given.
+    bytes: u64,
     control: bool,
     /// Dropped with the connection: then its questions need no answer. `None` while it has asked none.
     presence: Option<Arc<()>>,
@@ -233,15 +241,16 @@ impl Shard {
     fn follow_tail(&mut self) {
         let next = self.around.tail.next();
         if self.state.subscriber_count() == 0 {
-            return self.state.handle_skipped(next, |_| None);
+            return self.state.handle_skipped(next, |_, _| None);
         }
         while self.state.head() < next {
             match self.around.tail.from(self.state.head(), ROUND_EVENTS_MAX) {
                 Ok(entries) => self.state.handle_appended(&entries),
                 // More was published since the last round than the tail holds.
                 Err(_) => {
-                    let (next, log) = (self.around.tail.next(), &self.around.log);
-                    self.state.handle_skipped(next, |topic| log.finished(topic));
+                    let (next, around) = (self.around.tail.next(), &self.around);
+                    self.state
+                        .handle_skipped(next, |interest, topic| around.finished(interest, topic));
                 }
             }
             self.perform_effects();
@@ -263,6 +272,8 @@ impl Shard {
                 self.state.handle_read(key, outcome, now);
             }
             Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
+            Command::List(listing) => self.list(*listing, now),
+            Command::Expel(expulsion) => self.expel(*expulsion),
             Command::Shutdown { retry_ms, drain_ms } => {
                 self.late_retry_ms = Some(retry_ms);
                 self.state.shutdown(retry_ms, drain_ms, now);
@@ -274,7 +285,7 @@ impl Shard {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
-        let Subscribe { interest, start, gap, stream, outlet } = subscribe;
+        let Subscribe { interest, start, gap, stream, outlet, owner } = subscribe;
         let now = self.around.clock.now();
         let finished = self.finished_topics(&interest);
         let key = self.state.subscribe(interest, &finished, start, gap, stream, now);
@@ -289,7 +300,14 @@ impl Shard {
             }
         };
         if is_there {
-            let connection = Connection { outlet, control: stream.control, presence: None };
+            let connection = Connection {
+                outlet,
+                owner,
+                opened_at: now,
+                bytes: 0,
+                control: stream.control,
+                presence: None,
+            };
             self.outlets.insert(key, connection);
         } else {
             self.state.unsubscribe(key);
@@ -303,7 +321,7 @@ impl Shard {
 
     fn finished_topics(&self, interest: &Interest) -> Vec<(Topic, u64)> {
         let topics = interest.exact_topics().into_iter().flatten();
-        topics.filter_map(|it| Some((it.clone(), self.around.log.finished(it)?))).collect()
+        topics.filter_map(|it| Some((it.clone(), self.around.finished(interest, it)?))).collect()
     }
 
     fn perform_effects(&mut self) {
@@ -322,8 +340,9 @@ impl Shard {
                 match connection.outlet.heartbeat(is_silent, now) {
                     Beat::Waiting(since) => self.state.handle_backlog(subscriber, since, now),
                     Beat::Fine => {
+                        connection.bytes += if is_silent { HEARTBEAT.len() as u64 } else { 0 };
                         if let (Outlet::Socket(_), true) = (&connection.outlet, is_silent) {
-                            self.tally.count_bytes(tidings_sse::HEARTBEAT.len() as u64);
+                            self.tally.count_bytes(HEARTBEAT.len() as u64);
                         }
                     }
                 }
@@ -349,21 +368,22 @@ impl Shard {
         if taken.wakes && !write.live {
             self.turns.begin(write.subscriber, now);
         }
+        let entries = &write.batch.entries[..taken.accepted];
+        let bytes = entries.iter().map(|entry| entry.payload.frame.len() as u64).sum();
+        connection.bytes += bytes;
         if let Outlet::Socket(_) = connection.outlet {
-            self.count_delivered(write, taken.accepted);
+            self.count_delivered(entries, bytes, write.live);
         }
         self.state.handle_written(write, taken.accepted, taken.writable, now);
     }
 
-    fn count_delivered(&mut self, write: &Write<Delivery>, accepted: usize) {
-        let entries = &write.batch.entries[..accepted];
-        let bytes: usize = entries.iter().map(|entry| entry.payload.frame.len()).sum();
-        self.tally.count_bytes(bytes as u64);
-        if write.live {
+    fn count_delivered(&mut self, entries: &[Arc<Encoded>], bytes: u64, are_live: bool) {
+        self.tally.count_bytes(bytes);
+        if are_live {
             let published = entries.iter().map(|entry| entry.payload.published_micros);
             self.tally.count_live(published, self.around.clock.now_micros());
         } else {
-            self.tally.count_replayed(accepted as u64);
+            self.tally.count_replayed(entries.len() as u64);
         }
     }
 
@@ -371,6 +391,7 @@ impl Shard {
         let Some(connection) = self.outlets.get_mut(key) else { return };
         self.around.meter.count_notice(notice);
         let bytes = encode_notice(self.around.log.epoch(), notice, connection.control);
+        connection.bytes += bytes.len() as u64;
         if let Outlet::Socket(_) = connection.outlet {
             self.tally.count_bytes(bytes.len() as u64);
         }
@@ -414,6 +435,52 @@ impl Shard {
         let _ = self.log_readers.send(question);
     }
 
+    fn list(&self, listing: Listing, now: Millis) {
+        let Listing { filter, after, limit, shard, reply } = listing;
+        let connections = self.state.subscribers_after(after).filter_map(|key| {
+            let connection = self.meant(key, shard, &filter)?;
+            let (interest, next) = self.state.subscriber(key)?;
+            let settled = next.saturating_sub(1);
+            Some(ConnectionFigures {
+                id: ConnectionId::new(shard, key),
+                identity: connection.owner.as_ref().and_then(|owner| owner.identity.clone()),
+                address: connection.owner.as_ref().and_then(|owner| owner.address),
+                topics: interest.selectors().iter().map(|it| it.as_str().to_owned()).collect(),
+                position: Position { epoch: self.around.log.epoch(), offset: settled },
+                lag: self.state.head().saturating_sub(next),
+                age: Duration::from_millis(now.saturating_sub(connection.opened_at)),
+                bytes: connection.bytes,
+            })
+        });
+        // Who asked may have gone.
+        let _ = reply.send(connections.take(limit).collect());
+    }
+
+    fn expel(&mut self, expulsion: Expulsion) {
+        let Expulsion { filter, reason, shard, reply } = expulsion;
+        let keys: Vec<SubscriberKey> = self
+            .state
+            .subscribers_after(None)
+            .filter(|&key| self.meant(key, shard, &filter).is_some())
+            .collect();
+        for &key in &keys {
+            self.state.expel(key, reason);
+        }
+        let _ = reply.send(keys.len() as u64);
+    }
+
+    /// A connection, if the filter means it.
+    fn meant(
+        &self,
+        key: SubscriberKey,
+        shard: u16,
+        filter: &ConnectionFilter,
+    ) -> Option<&Connection> {
+        let connection = self.outlets.get(key)?;
+        let identity = connection.owner.as_ref().and_then(|owner| owner.identity.as_deref());
+        filter.matches(ConnectionId::new(shard, key), identity).then_some(connection)
+    }
+
     fn forget(&mut self, key: SubscriberKey) -> Option<Connection> {
         self.turns.end(key);
         self.outlets.remove(key)
@@ -426,6 +493,9 @@ impl Shard {
             CloseReason::WriteTimeout => EndReason::WriteTimeout,
             CloseReason::Shutdown => EndReason::Shutdown,
             CloseReason::Finished => EndReason::Finished,
+            CloseReason::Expired(ExpiryReason::Expired) => EndReason::Expired,
+            CloseReason::Expired(ExpiryReason::Revoked) => EndReason::Revoked,
+            CloseReason::Expired(ExpiryReason::Closed) => EndReason::Closed,
         };
         let settled = Position { epoch: self.around.log.epoch(), offset: cursor.saturating_sub(1) };
         let now = self.around.clock.now();

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::HubOptions;
 use crate::census::Admitted;
+use crate::client::OnEnd;
 use crate::journal::Work;
 use crate::mailbox::{Command, Mailbox};
 use crate::surroundings::Surroundings;
@@ -94,12 +95,15 @@ impl Shared {
     }
 
     /// Counts a connection in, if there may be one more.
-    pub(crate) fn admit_connection(&self) -> Result<Admitted, SubscribeError> {
+    pub(crate) fn admit_connection(
+        &self,
+        on_end: Option<OnEnd>,
+    ) -> Result<Admitted, SubscribeError> {
         if self.is_draining() {
             return Err(SubscribeError::ShuttingDown);
         }
         let connections_max = self.options.limits.connections_max;
-        let admitted = self.around.census.admit(connections_max);
+        let admitted = self.around.census.admit(connections_max, on_end);
         admitted.ok_or(SubscribeError::TooManyConnections { connections_max })
     }
 }

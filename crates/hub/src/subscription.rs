@@ -38,7 +38,7 @@ pub enum Delivered {
     /// An event of the log.
     Event(Event),
     /// Something about this stream: `tidings.gap`, `tidings.lagged`, `tidings.conflated`,
-    /// `tidings.shutdown` or `tidings.finished`, and its JSON.
+    /// `tidings.shutdown`, `tidings.expired` or `tidings.finished`, and its JSON.
     Control {
         /// Which.
         event_type: String,

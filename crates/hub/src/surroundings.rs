@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidings_core::{Interest, ReadOutcome, Topic};
 use tidings_log::{EventLog, ReadLimit};
 
 use crate::Limits;
@@ -35,5 +36,22 @@ impl Surroundings {
             read_limit: limits.read_limit(),
             log,
         }
+    }
+
+    /// The offset of the last event of a topic that is finished, for those who may receive that
+    /// event: others are not to learn of it.
+    pub(crate) fn finished(&self, interest: &Interest, topic: &Topic) -> Option<u64> {
+        let offset = self.log.finished(topic)?;
+        let topics = std::slice::from_ref(topic);
+        if interest.may_receive(topics, true) {
+            return Some(offset);
+        }
+        let last = interest.narrowed_to(topic.clone());
+        let (log, limit) = (&*self.log, self.read_limit);
+        let is_for_it = match self.tail.read(offset, offset + 1, &last, log, limit) {
+            Some(ReadOutcome::Entries { entries, .. }) => !entries.is_empty(),
+            _ => log.read(offset, offset + 1, &last, limit).is_ok_and(|it| !it.entries.is_empty()),
+        };
+        is_for_it.then_some(offset)
     }
 }

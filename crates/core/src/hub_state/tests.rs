@@ -9,8 +9,13 @@ type State = HubState<()>;
 
 const OPTIONS: StateOptions =
     StateOptions { heartbeat_ms: 15_000, write_timeout_ms: 30_000, log_retry_ms: 1_000 };
-const STREAM: StreamOptions =
-    StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.0 };
+const STREAM: StreamOptions = StreamOptions {
+    control: true,
+    conflate: false,
+    poll_deadline: None,
+    expires_at: None,
+    jitter: 0.0,
+};
 
 /// Makes an event of its topics and, after them, what it is: `a b final private created`.
 fn entry(offset: u64, text: &str) -> Arc<Entry<()>> {
@@ -50,8 +55,11 @@ fn finished_by(published: &[Arc<Entry<()>>], interest: &Interest) -> Vec<(Topic,
     let last_of = |topic: &Topic| {
         published.iter().rfind(|entry| entry.topics.contains(topic)).filter(|entry| entry.is_final)
     };
+    let may_know = |last: &&Arc<Entry<()>>| interest.may_receive(&last.topics, last.private);
     let topics = interest.exact_topics().into_iter().flatten();
-    topics.filter_map(|topic| Some((topic.clone(), last_of(topic)?.offset))).collect()
+    topics
+        .filter_map(|topic| Some((topic.clone(), last_of(topic).filter(may_know)?.offset)))
+        .collect()
 }
 
 /// Does what the state machine wants, from a log that keeps everything, with outlets that take
@@ -94,6 +102,7 @@ fn notice_text(notice: &Notice) -> String {
         Notice::Lagged { missed, oldest } => format!("lagged from {missed} to {oldest}"),
         Notice::Conflated { skipped } => format!("conflated {skipped}"),
         Notice::Shutdown { .. } => "shutdown".to_owned(),
+        Notice::Expired { reason } => reason.as_str().to_owned(),
         Notice::Finished { topics } => {
             format!("finished {}", topics.iter().map(Topic::as_str).collect::<Vec<_>>().join(" "))
         }
@@ -141,12 +150,7 @@ fn a_pattern_is_never_finished() {
 }
 
 #[test]
-fn a_last_event_that_is_hidden_ends_the_stream() {
-    let published = ["a", "a private final", "c"];
-    check_live("a", STREAM, &published, &["1", "finished a", "Finished"]);
-    for start in [Start::At(1), Start::After(0), Start::Last(9)] {
-        check_late("a", start, &published, &["1", "finished a", "Finished"]);
-    }
+fn a_last_event_of_an_unwanted_type_ends_the_stream() {
     let types = vec![EventType::parse("created").unwrap()];
     let wanted = Interest::new(vec![Selector::parse("a").unwrap()], types, Rights::everything());
     let published = entries(&["a created", "a final"]);
@@ -166,8 +170,48 @@ fn a_stream_without_control_events_ends_in_silence() {
 fn a_poll_that_receives_the_last_event_is_told_so() {
     let stream = StreamOptions { poll_deadline: Some(1_000), ..STREAM };
     check_live("a", stream, &["a final"], &["1", "finished a", "Finished"]);
-    check_live("a", stream, &["a private final"], &["finished a", "Finished"]);
     check_live("a b", stream, &["a final"], &["1", "PollDone"]);
+}
+
+#[test]
+fn who_may_not_receive_the_last_event_does_not_learn_of_it() {
+    check_live("a", STREAM, &["a private final"], &[]);
+    let published = ["a", "a private final", "c"];
+    check_live("a", STREAM, &published, &["1"]);
+    for start in [Start::At(1), Start::After(0), Start::Last(9)] {
+        check_late("a", start, &published, &["1"]);
+    }
+}
+
+#[test]
+fn a_stream_ends_when_its_time_is_over() {
+    let stream = StreamOptions { expires_at: Some(5_000), ..STREAM };
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    state.subscribe(interest("a"), &[], Start::At(1), None, stream, 0);
+    state.handle_timeout(4_900);
+    assert_eq!(drain(&mut state, &[]), [""; 0]);
+    state.handle_timeout(5_100);
+    assert_eq!(drain(&mut state, &[]), ["expired", "Expired(Expired)"]);
+}
+
+#[test]
+fn a_shutdown_does_not_keep_a_stream_beyond_its_time() {
+    let stream = StreamOptions { expires_at: Some(5_000), ..STREAM };
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let key = state.subscribe(interest("a"), &[], Start::At(1), None, stream, 0);
+    state.dismiss(key, 2_000, 60_000, 0);
+    state.handle_timeout(5_100);
+    assert_eq!(drain(&mut state, &[]), ["shutdown", "expired", "Expired(Expired)"]);
+}
+
+#[test]
+fn who_is_expelled_is_told_why() {
+    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let key = state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
+    state.expel(key, ExpiryReason::Revoked);
+    state.expel(key, ExpiryReason::Closed);
+    assert_eq!(drain(&mut state, &[]), ["revoked", "Expired(Revoked)"]);
+    assert_eq!(state.subscriber_count(), 0);
 }
 
 #[test]
@@ -238,7 +282,7 @@ fn events_that_are_skipped_may_have_finished_a_topic() {
     let published = entries(&["a", "a private final"]);
     let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
     state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
-    state.handle_skipped(3, |_| Some(2));
+    state.handle_skipped(3, |_, _| Some(2));
     assert_eq!(drain(&mut state, &published), ["1", "finished a", "Finished"]);
 }
 
@@ -302,8 +346,13 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     });
     state.handle_appended(std::slice::from_ref(&entry));
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream =
-        StreamOptions { control: true, conflate: false, poll_deadline: Some(0), jitter: 0.0 };
+    let stream = StreamOptions {
+        control: true,
+        conflate: false,
+        poll_deadline: Some(0),
+        expires_at: None,
+        jitter: 0.0,
+    };
     let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, until: 2, .. })));
 
@@ -331,7 +380,13 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
 fn only_the_first_heartbeat_of_a_silence_comes_early() {
     let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.5 };
+    let stream = StreamOptions {
+        control: true,
+        conflate: false,
+        poll_deadline: None,
+        expires_at: None,
+        jitter: 0.5,
+    };
     state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     let mut heartbeats = Vec::new();
     while let Some(now) = state.poll_timeout().filter(|&now| now <= 45_000) {
@@ -350,7 +405,13 @@ fn heartbeats_and_ends_far_ahead_come_in_their_time() {
     let options = StateOptions { heartbeat_ms: 600_000, ..OPTIONS };
     let mut state = State::new(Epoch::from_random(1), 1, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.0 };
+    let stream = StreamOptions {
+        control: true,
+        conflate: false,
+        poll_deadline: None,
+        expires_at: None,
+        jitter: 0.0,
+    };
     let poll = StreamOptions { poll_deadline: Some(60_000), ..stream };
     let streaming = state.subscribe(interest.clone(), &[], Start::At(1), None, stream, 0);
     let polling = state.subscribe(interest, &[], Start::At(1), None, poll, 0);
@@ -382,7 +443,13 @@ fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
     let options = StateOptions { heartbeat_ms: 1_000, log_retry_ms: 1_500, ..OPTIONS };
     let mut state = State::new(Epoch::from_random(1), 5, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
-    let stream = StreamOptions { control: true, conflate: false, poll_deadline: None, jitter: 0.0 };
+    let stream = StreamOptions {
+        control: true,
+        conflate: false,
+        poll_deadline: None,
+        expires_at: None,
+        jitter: 0.0,
+    };
     let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
     state.handle_read(key, ReadOutcome::Failed, 0);

@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod conflation;
+mod connections;
 mod finished;
 mod keys;
 mod log;

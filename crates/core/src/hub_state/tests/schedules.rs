@@ -17,8 +17,8 @@ use crate::effect::{Effect, Notice, ReadOutcome, SeekOutcome, Write};
 use crate::hub_state::HubState;
 use crate::subscriber::{Phase, Search, StreamOptions, Subscriber};
 use crate::{
-    Bounds, CloseReason, Entry, Epoch, EventType, Gap, GapReason, Interest, Millis, Position,
-    Rights, Selector, Start, SubscriberKey, Topic, resume_after,
+    Bounds, CloseReason, Entry, Epoch, EventType, ExpiryReason, Gap, GapReason, Interest, Millis,
+    Position, Rights, Selector, Start, SubscriberKey, Topic, resume_after,
 };
 
 use super::OPTIONS;
@@ -55,6 +55,8 @@ struct Client {
     skipped: u64,
     was_told: bool,
     was_told_end: bool,
+    /// Why it was sent away.
+    expelled: Option<ExpiryReason>,
     /// Whether it was there when the state was shut down.
     is_leaving: bool,
     /// How many more entries its outlet takes, and since when the state machine was told that it
@@ -169,8 +171,10 @@ impl World {
         self.state.handle_timeout(self.now);
         self.settle();
         self.check();
-        let may_stay = |client: &Client| client.stream.poll_deadline.is_none();
-        assert!(self.clients.values().all(may_stay), "a poll has an end");
+        let may_stay = |client: &Client| {
+            client.stream.poll_deadline.is_none() && client.stream.expires_at.is_none()
+        };
+        assert!(self.clients.values().all(may_stay), "a poll has an end, and so have rights");
         assert!(!self.clients.values().any(|client| client.is_leaving), "a shutdown has an end");
         self.tally
     }
@@ -185,7 +189,8 @@ impl World {
             78..81 => self.trim(),
             81..84 => self.drop_some(),
             84..85 => self.open_again(),
-            85..90 => self.vanish(),
+            85..86 => self.expel(),
+            86..90 => self.vanish(),
             90..94 => self.pass_time(),
             // Now and then effects stay undone while other things happen.
             _ => return,
@@ -239,7 +244,9 @@ impl World {
         }
         let until = self.rng.u64(head..next) + 1;
         if self.rng.u32(0..20) == 0 {
-            self.state.handle_skipped(until, |topic| self.finished.get(topic).copied());
+            self.state.handle_skipped(until, |interest, topic| {
+                finished_for(&self.finished, &self.published, interest, topic)
+            });
         } else {
             self.state.handle_appended(&self.published[head as usize - 1..until as usize - 1]);
         }
@@ -268,9 +275,14 @@ impl World {
         let poll_deadline = (self.rng.u32(0..6) == 0).then(|| self.now + self.rng.u64(0..30_000));
         let control = self.rng.u32(0..8) > 0;
         let conflate = self.rng.u32(0..3) == 0;
-        let stream = StreamOptions { control, conflate, poll_deadline, jitter: self.rng.f32() };
+        let expires_at = (self.rng.u32(0..6) == 0).then(|| self.now + self.rng.u64(0..60_000));
+        let jitter = self.rng.f32();
+        let stream = StreamOptions { control, conflate, poll_deadline, expires_at, jitter };
         let finished: Vec<(Topic, u64)> = exact_topics(&interest)
-            .filter_map(|topic| Some((topic.clone(), *self.finished.get(topic)?)))
+            .filter_map(|topic| {
+                let last = finished_for(&self.finished, &self.published, &interest, topic)?;
+                Some((topic.clone(), last))
+            })
             .collect();
         let key =
             self.state.subscribe(interest.clone(), &finished, start, gap.clone(), stream, self.now);
@@ -290,6 +302,7 @@ impl World {
             skipped: 0,
             was_told: false,
             was_told_end: false,
+            expelled: None,
             is_leaving: false,
             room: self.rng.usize(1..8),
             blocked_since: None,
@@ -396,6 +409,11 @@ impl World {
             Notice::Shutdown { .. } => {
                 assert!(client.is_leaving);
                 client.was_told = true;
+            }
+            Notice::Expired { reason } => {
+                assert!(client.stream.control);
+                assert_eq!(reason, client.expelled.unwrap_or(ExpiryReason::Expired));
+                client.was_told_end = true;
             }
             Notice::Finished { topics } => {
                 assert!(client.stream.control);
@@ -562,6 +580,17 @@ impl World {
         self.clients.remove(&key);
     }
 
+    fn expel(&mut self) {
+        let Some(key) = self.random_client() else { return };
+        let client = self.clients.get_mut(&key).unwrap();
+        // It may have come to its end already, of which it has yet to hear.
+        if self.state.subscribers.contains_key(key) {
+            let reason = if self.rng.bool() { ExpiryReason::Revoked } else { ExpiryReason::Closed };
+            client.expelled = Some(reason);
+            self.state.expel(key, reason);
+        }
+    }
+
     fn pass_time(&mut self) {
         self.now += self.rng.u64(1..20_000);
         self.state.handle_timeout(self.now);
@@ -607,8 +636,10 @@ impl World {
             self.check_settled(client, self.next_offset());
             assert!(!client.was_told_end && client.expected.is_empty());
             let mut topics = exact_topics(&client.interest).peekable();
-            let is_over =
-                topics.peek().is_some() && topics.all(|topic| self.finished.contains_key(topic));
+            let is_over = topics.peek().is_some()
+                && topics.all(|topic| {
+                    finished_for(&self.finished, &self.published, &client.interest, topic).is_some()
+                });
             assert!(!is_over, "{:?} is finished", client.interest);
         }
     }
@@ -674,7 +705,8 @@ impl World {
             self.check_settled(client, cursor);
         }
         assert!(client.expected.is_empty(), "{:?} was not told", client.expected);
-        assert_eq!(client.was_told_end, reason == CloseReason::Finished && client.stream.control);
+        let has_last_word = matches!(reason, CloseReason::Finished | CloseReason::Expired(_));
+        assert_eq!(client.was_told_end, has_last_word && client.stream.control, "{reason:?}");
         let poll_deadline = client.stream.poll_deadline;
         let is_due = match reason {
             CloseReason::PollDone => {
@@ -687,6 +719,10 @@ impl World {
                 client.is_stalled && client.blocked_since.is_none_or(is_over)
             }
             CloseReason::Shutdown => client.is_leaving,
+            CloseReason::Expired(ExpiryReason::Expired) => {
+                client.stream.expires_at.is_some_and(|at| at <= self.now)
+            }
+            CloseReason::Expired(reason) => client.expelled == Some(reason),
             CloseReason::Finished => (client.came_at..=self.state.head())
                 .any(|next| self.end_for(client, next).is_some_and(|end| end < cursor)),
         };
@@ -700,7 +736,8 @@ impl World {
             let last = self.events(1..next).rfind(|entry| entry.topics.contains(topic))?;
             // A topic that was open for the log when it came has to have been finished since.
             let counts = client.finished_then.contains(topic) || last.offset >= client.came_at;
-            (last.is_final && counts).then_some(last.offset)
+            let is_known = client.interest.may_receive(&last.topics, last.private);
+            (last.is_final && counts && is_known).then_some(last.offset)
         };
         let ends: Option<Vec<u64>> = exact_topics(&client.interest).map(last_of).collect();
         ends?.into_iter().max()
@@ -710,6 +747,18 @@ impl World {
 /// The topics that an interest names, or none if it has a pattern.
 fn exact_topics(interest: &Interest) -> impl Iterator<Item = &Topic> {
     interest.exact_topics().into_iter().flatten()
+}
+
+/// The offset of the last event of a topic that is finished, for those who may know of it.
+fn finished_for(
+    finished: &BTreeMap<Topic, u64>,
+    published: &[Arc<Entry<()>>],
+    interest: &Interest,
+    topic: &Topic,
+) -> Option<u64> {
+    let offset = *finished.get(topic)?;
+    let last = &published[offset as usize - 1];
+    interest.may_receive(&last.topics, last.private).then_some(offset)
 }
 
 fn admits(interest: &Interest, entry: &Entry<()>) -> bool {
@@ -740,9 +789,18 @@ fn every_schedule_delivers_what_the_model_says() {
             }
         }
     }
-    for what in
-        ["PollDone", "PollElapsed", "WriteTimeout", "Shutdown", "Finished", "Loss", "Conflated"]
-    {
+    for what in [
+        "PollDone",
+        "PollElapsed",
+        "WriteTimeout",
+        "Shutdown",
+        "Finished",
+        "Expired(Expired)",
+        "Expired(Revoked)",
+        "Expired(Closed)",
+        "Loss",
+        "Conflated",
+    ] {
         let count = tally.get(what).copied().unwrap_or(0);
         assert!(count > 1_000, "{what} came {count} times");
     }
