@@ -48,6 +48,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
         conflate: wanted.conflate,
         poll: wanted.poll,
         abort: line.map(|line| Box::new(move || line.breaker.break_off()) as _),
+        ..SubscribeOptions::default()
     };
     let interest = Interest::new(wanted.selectors, wanted.event_types, Rights::everything());
     match (app.hub().admit(interest, options), form) {
