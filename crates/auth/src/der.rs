@@ -1,0 +1,55 @@
+//! The little of DER that finds the public key of a certificate.
+
+/// Returns the `SubjectPublicKeyInfo` of a certificate (RFC 5280 section 4.1), tag and length
+/// included. Whether the certificate is valid, and who signed it, is not looked at.
+pub(crate) fn public_key_of_certificate(certificate: &[u8]) -> Option<&[u8]> {
+    let (certificate, _) = Element::split(certificate)?;
+    let (to_be_signed, _) = Element::split(certificate.of(SEQUENCE)?)?;
+    let mut rest = to_be_signed.of(SEQUENCE)?;
+    let (first, after_first) = Element::split(rest)?;
+    if first.tag == VERSION {
+        rest = after_first;
+    }
+    // Serial number, signature algorithm, issuer, validity and subject come before it.
+    for _ in 0..5 {
+        rest = Element::split(rest)?.1;
+    }
+    let (key, _) = Element::split(rest)?;
+    key.of(SEQUENCE)?;
+    Some(key.whole)
+}
+
+struct Element<'a> {
+    tag: u8,
+    whole: &'a [u8],
+    content: &'a [u8],
+}
+
+const SEQUENCE: u8 = 0x30;
+
+/// The explicit tag of the version, which is absent in version 1.
+const VERSION: u8 = 0xa0;
+
+impl<'a> Element<'a> {
+    /// Takes the first element off `der`.
+    fn split(der: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&tag, after_tag) = der.split_first()?;
+        let (&length, after_length) = after_tag.split_first()?;
+        let (length, content) = if length < 0x80 {
+            (usize::from(length), after_length)
+        } else {
+            let (digits, content) = after_length.split_at_checked(usize::from(length & 0x7f))?;
+            if digits.is_empty() || digits.len() > 4 {
+                return None;
+            }
+            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), content)
+        };
+        let (content, rest) = content.split_at_checked(length)?;
+        let whole = &der[..der.len() - rest.len()];
+        Some((Self { tag, whole, content }, rest))
+    }
+
+    fn of(&self, tag: u8) -> Option<&'a [u8]> {
+        (self.tag == tag).then_some(self.content)
+    }
+}

@@ -1,0 +1,3 @@
+//! What only shows from outside: real keys, other implementations, attacks and mutations.
+
+mod vectors;
