@@ -1,10 +1,11 @@
-//! Rights: which private events a subscriber may receive.
+//! Rights: which private events a subscriber may receive, and which topics may be published to.
 
 use std::sync::Arc;
 
 use crate::{selector::Selector, template::TopicBits, topic::Topic};
 
-/// The private events that a subscriber may receive. Public events need no right.
+/// The private events that a subscriber may receive, or the topics that a publisher may publish to.
+/// Receiving public events needs no right.
 ///
 /// Two rights are equal when they were made of the same selectors, in whatever order. Cloning
 /// shares the selectors.
@@ -48,12 +49,30 @@ impl Rights {
     pub fn covers(&self, topics: &[Topic]) -> bool {
         match &self.0 {
             Kind::Everything => true,
-            Kind::Of(selectors) => topics.iter().any(|topic| {
-                let topic = TopicBits::new(topic);
-                selectors.iter().any(|selector| selector.matches_bits(&topic))
-            }),
+            Kind::Of(selectors) => topics.iter().any(|topic| is_covered(selectors, topic)),
         }
     }
+
+    /// Tells whether an event with these topics may be published: each topic is contained in some
+    /// selector. True of no topics.
+    #[must_use]
+    pub fn covers_all(&self, topics: &[Topic]) -> bool {
+        self.first_uncovered(topics).is_none()
+    }
+
+    /// Returns the first of `topics` that no selector contains, for an error to name.
+    #[must_use]
+    pub fn first_uncovered<'a>(&self, topics: &'a [Topic]) -> Option<&'a Topic> {
+        match &self.0 {
+            Kind::Everything => None,
+            Kind::Of(selectors) => topics.iter().find(|topic| !is_covered(selectors, topic)),
+        }
+    }
+}
+
+fn is_covered(selectors: &[Selector], topic: &Topic) -> bool {
+    let topic = TopicBits::new(topic);
+    selectors.iter().any(|selector| selector.matches_bits(&topic))
 }
 
 #[cfg(test)]

@@ -40,3 +40,20 @@ fn rights_are_equal_when_their_selectors_are() {
     assert_ne!(rights(&["a"]), rights(&["b"]));
     assert_ne!(Rights::everything(), Rights::public_only());
 }
+
+#[test]
+fn publishing_needs_a_selector_for_each_topic() {
+    fn check(rights: &Rights, texts: &[&str], uncovered: Option<&str>) {
+        let topics: Vec<_> = texts.iter().map(|text| Topic::parse(text).unwrap()).collect();
+        assert_eq!(rights.first_uncovered(&topics).map(Topic::as_str), uncovered, "{texts:?}");
+        assert_eq!(rights.covers_all(&topics), uncovered.is_none(), "{texts:?}");
+    }
+    let mine = rights(&["orders/{id}", "news"]);
+    check(&mine, &["orders/1"], None);
+    check(&mine, &["news", "orders/1", "orders/2"], None);
+    check(&mine, &["news", "users/7", "users/8"], Some("users/7"));
+    check(&mine, &["orders/1/lines"], Some("orders/1/lines"));
+    check(&mine, &[], None);
+    check(&Rights::everything(), &["a", "b"], None);
+    check(&Rights::public_only(), &["a"], Some("a"));
+}
