@@ -10,11 +10,12 @@ use crate::root;
 
 /// Each crate and the crates of this workspace it may depend on. Whoever is not named here knows
 /// nothing of the others.
-const MAY_KNOW: [(&str, &[&str]); 9] = [
+const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("crates/sse", &[]),
     ("crates/core", &[]),
     ("crates/log", &["tidings-core"]),
     ("crates/auth", &["tidings-core"]),
+    ("crates/access", &["tidings-auth", "tidings-core"]),
     ("crates/hub", &["tidings-core", "tidings-log", "tidings-sse"]),
     ("crates/http", &["tidings", "tidings-sse"]),
     ("crates/cli", &["tidings", "tidings-http", "tidings-sse"]),
