@@ -183,7 +183,7 @@ impl Access {
     /// A stream opened: tells the connection webhook, if there is one and the stream has a user, now
     /// that the user is there, and when the last stream of the user is gone.
     #[must_use = "the stream counts as ended when this is dropped"]
-    pub fn connected(&self, about: ConnectionAbout) -> Option<ConnectionNews> {
+    pub fn connected(&self, about: &ConnectionAbout) -> Option<ConnectionNews> {
         let _ = about;
         None
     }
