@@ -1,12 +1,15 @@
 //! What every handler works with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::http::{Extensions, HeaderMap};
 use tidings::Hub;
 use tokio::sync::Semaphore;
 
 use crate::HttpOptions;
 use crate::body_budget::BodyBudget;
+use crate::client_address::client_address;
 use crate::record_input::RecordLimits;
 
 /// The hub and what the HTTP surface was told; cheap to clone.
@@ -40,6 +43,15 @@ impl App {
 
     pub(crate) fn stats_streams(&self) -> &Arc<Semaphore> {
         &self.stats_streams
+    }
+
+    /// Where a request comes from; `None` if nobody knows.
+    pub(crate) fn client_address(
+        &self,
+        extensions: &Extensions,
+        headers: &HeaderMap,
+    ) -> Option<IpAddr> {
+        client_address(extensions, headers, &self.options.trusted_proxies)
     }
 
     pub(crate) fn record_limits(&self) -> RecordLimits {

@@ -61,7 +61,6 @@ pub(crate) struct Line {
     /// Whether a stream may have it for itself.
     pub(crate) can_be_taken: bool,
     /// Who opened it.
-    #[allow(dead_code, reason = "limits for an address and access logs begin with it")]
     pub(crate) peer: Option<SocketAddr>,
     #[allow(dead_code, reason = "the origin of a request depends on it")]
     pub(crate) is_encrypted: bool,

@@ -24,6 +24,7 @@ mod cors;
 mod hosts;
 mod page;
 mod request_id;
+mod client_address;
 mod front;
 mod router;
 mod head_timeout;

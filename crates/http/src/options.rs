@@ -45,6 +45,8 @@ pub struct HttpOptions {
     /// Networks of proxies that say, by the PROXY protocol, for whom they connect. A connection from
     /// there without it is closed; one from elsewhere cannot use it. Default none.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: Vec<IpNet>,
     /// Certificate and key with which [`serve`](crate::serve) encrypts; `None` for plain HTTP.
     /// Default `None`.
     pub tls: Option<Tls>,
@@ -66,6 +68,7 @@ impl Default for HttpOptions {
             waiting_max: 4_096,
             streams_per_connection_max: 256,
             proxy_protocol_from: Vec::new(),
+            trusted_proxies: Vec::new(),
             tls: None,
         }
     }

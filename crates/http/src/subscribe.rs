@@ -13,8 +13,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidings::{
-    Admission, Begin, EventType, Interest, Rights, Selector, SubscribeError, SubscribeOptions,
-    Subscription,
+    Admission, Begin, Client, EventType, Interest, Rights, Selector, SubscribeError,
+    SubscribeOptions, Subscription,
 };
 
 use crate::accept::{self, Form};
@@ -48,6 +48,10 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
         conflate: wanted.conflate,
         poll: wanted.poll,
         abort: line.map(|line| Box::new(move || line.breaker.break_off()) as _),
+        client: Some(Box::new(Client {
+            address: app.client_address(&head.extensions, &head.headers),
+            ..Client::default()
+        })),
         ..SubscribeOptions::default()
     };
     let interest = Interest::new(wanted.selectors, wanted.event_types, Rights::everything());
