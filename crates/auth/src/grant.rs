@@ -1,5 +1,7 @@
 //! What the bearer of a credential may do.
 
+use std::sync::Arc;
+
 use tidings_core::{Identity, Rights};
 
 use crate::UnixSeconds;
@@ -10,8 +12,8 @@ use crate::UnixSeconds;
 /// as they decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who it is, as far as it is said.
-    pub identity: Identity,
+    /// Who it is, as far as it is said; shared with all connections that it admits.
+    pub identity: Arc<Identity>,
     /// Which topics may be published to: each topic of an event must be covered. `None` is no
     /// publishing at all.
     pub publish: Option<Rights>,

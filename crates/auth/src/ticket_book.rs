@@ -32,6 +32,8 @@ pub struct Ticket<'a, T> {
     pub opens: &'a T,
     /// When it ends, and with it every stream that it opened.
     pub expires_at: UnixSeconds,
+    /// Whether this stream is the first that it opens.
+    pub is_first: bool,
 }
 
 /// Why a ticket opens nothing. Clients are to be told one and the same of all of them.
@@ -141,6 +143,7 @@ impl<T> TicketBook<T> {
             return Err(TicketError::Expired);
         }
         let network = Network::of(client);
+        let is_first = entry.client.is_none();
         match entry.client {
             None => entry.client = Some(network),
             Some(first) if first != network => return Err(TicketError::OtherClient),
@@ -149,7 +152,7 @@ impl<T> TicketBook<T> {
             Some(_) => {}
         }
         entry.stream_count += 1;
-        Ok(Ticket { opens: &entry.opens, expires_at: entry.expires_at })
+        Ok(Ticket { opens: &entry.opens, expires_at: entry.expires_at, is_first })
     }
 
     /// Notes that a stream which [`TicketBook::open`] opened has ended. Does nothing for a ticket
@@ -157,6 +160,17 @@ impl<T> TicketBook<T> {
     pub fn close(&mut self, id: &str) {
         if let Some(entry) = self.tickets.get_mut(&digest_of(id)) {
             entry.stream_count = entry.stream_count.saturating_sub(1);
+        }
+    }
+
+    /// Notes that a stream did not begin after all, say because the hub is full. A ticket that it
+    /// was the `first` of can be used as if it had not been.
+    pub fn undo(&mut self, id: &str, first: bool) {
+        if let Some(entry) = self.tickets.get_mut(&digest_of(id)) {
+            entry.stream_count = entry.stream_count.saturating_sub(1);
+            if first {
+                entry.client = None;
+            }
         }
     }
 

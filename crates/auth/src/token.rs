@@ -4,6 +4,8 @@
 //! The key decides the algorithm. The header of a token can only make it fail: its key id narrows
 //! which keys are tried, and keys, certificates and addresses that it carries are not looked at.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, de::IgnoredAny};
 use thiserror::Error;
 use tidings_core::Identity;
@@ -209,7 +211,7 @@ impl<'a> Signed<'a> {
         authority.accept(&claims, now)?;
         let VerifiedClaims { issuer, user, token_id, .. } = claims;
         Ok(Grant {
-            identity: Identity { issuer, user, token_id },
+            identity: Arc::new(Identity { issuer, user, token_id }),
             publish: claims.publish,
             subscribe: claims.subscribe,
             operate: claims.operate,
