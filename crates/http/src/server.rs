@@ -40,6 +40,10 @@ pub async fn serve(
     let (closing, is_closing) = watch::channel(false);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let tls = options.tls.clone();
+    let mut beside = JoinSet::new();
+    if let Some(tls) = tls.clone() {
+        beside.spawn(tls.keep());
+    }
     let limits = Limits {
         head_bytes_max: options.head_bytes_max.max(HEAD_BYTES_MIN),
         head_timeout: options.head_timeout,
@@ -62,6 +66,7 @@ pub async fn serve(
         accepting.spawn(accept(Arc::clone(&server), Arc::clone(&listener)));
     }
     shutdown.await;
+    beside.shutdown().await;
     accepting.shutdown().await;
     drop(listener);
     // Connections hold the server, and with it the only sender: the channel ends with the last of

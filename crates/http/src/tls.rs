@@ -1,25 +1,40 @@
-//! With what connections are encrypted: a certificate, its key, and what rustls is told.
+//! With what connections are encrypted: a certificate, its key, and what rustls is told. Where both
+//! come from, and how newer ones take their place while the hub runs.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{InconsistentKeys, ServerConfig};
+use tokio::sync::Mutex;
+
+use crate::tls::certificates::Certificates;
+use crate::tls::files::Files;
+
+mod certificates;
+mod files;
+mod validity;
 
 /// A certificate and its key, for TLS 1.2 and 1.3; cheap to clone.
 ///
 /// Clients choose between HTTP/2 and HTTP/1.1 by ALPN (RFC 7301). Sessions are resumed by tickets
 /// that the clients keep, so that they take no memory here.
+///
+/// While it is [served](crate::serve), it looks for a newer certificate by itself. Connections that
+/// are open keep the one that they began with.
 #[derive(Clone)]
-pub struct Tls {
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
     config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+    source: Files,
+    /// Held by whoever looks for newer certificates: one of those that serve it is enough.
+    keeping: Mutex<()>,
 }
 
 /// Why a certificate and a key cannot be used.
@@ -78,37 +93,72 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
+    /// rustls refuses what it was told; nothing that a caller gave can be the reason.
+    #[error("TLS cannot be set up: {reason}")]
+    Setup {
+        /// What rustls says.
+        reason: String,
+    },
 }
 
 impl Tls {
     /// Reads the certificate, followed by those that lead to a well-known one, and its key from PEM
     /// files, which may be one and the same.
     ///
+    /// While it is served, the files are looked at every second. Once they have changed, and not again
+    /// within a second, they are read. A pair that cannot be used is warned about, once, and the one
+    /// before it stays.
+    ///
     /// # Errors
     ///
     /// [`TlsError`]
     pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let certificates = Arc::new(Certificates::default());
+        let files = Files::new(cert, key);
+        files.load(&certificates)?;
+        Self::new(certificates, files)
+    }
+
+    fn new(certificates: Arc<Certificates>, source: Files) -> Result<Self, TlsError> {
+        let refused = |error: rustls::Error| TlsError::Setup { reason: error.to_string() };
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let unusable = |reason: rustls::Error| TlsError::Unusable {
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-            reason: reason.to_string(),
-        };
-        let certified = certified(cert, key, &provider, unusable)?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(unusable)?
+            .map_err(refused)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+            .with_cert_resolver(Arc::clone(&certificates) as _);
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
         config.send_tls13_tickets = TICKETS;
-        Ok(Self { config: Arc::new(config) })
+        let config = Arc::new(config);
+        Ok(Self(Arc::new(Inner { config, certificates, source, keeping: Mutex::new(()) })))
+    }
+
+    /// Reads the files again, whether they have changed or not. Connections from now on have what is
+    /// in them. Blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]; everything stays as it was.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.0.source.load(&self.0.certificates)
+    }
+
+    /// When the certificate in use expires, in seconds since 1970; `None` if there is none, or it does
+    /// not say so in a way that is understood.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.0.certificates.expires_at()
+    }
+
+    /// Looks for newer certificates until it is dropped.
+    pub(crate) async fn keep(self) {
+        let _keeping = self.0.keeping.lock().await;
+        self.0.source.keep(&self.0.certificates).await;
     }
 
     pub(crate) fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+        &self.0.config
     }
 }
 
@@ -116,48 +166,6 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").finish_non_exhaustive()
     }
-}
-
-fn certified(
-    cert: &Path,
-    key: &Path,
-    provider: &CryptoProvider,
-    unusable: impl Fn(rustls::Error) -> TlsError,
-) -> Result<CertifiedKey, TlsError> {
-    let pem = read(cert)?;
-    let chain: Result<Vec<CertificateDer<'static>>, _> =
-        CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.map_err(|error| malformed(cert, &error))?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate { path: cert.to_owned() });
-    }
-    let pem = read(key)?;
-    let private_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_encrypted(&pem) => {
-            TlsError::EncryptedKey { path: key.to_owned() }
-        }
-        pem::Error::NoItemsFound => TlsError::NoKey { path: key.to_owned() },
-        error => malformed(key, &error),
-    })?;
-    CertifiedKey::from_der(chain, private_key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            TlsError::KeyDoesNotFit { cert: cert.to_owned(), key: key.to_owned() }
-        }
-        error => unusable(error),
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Unreadable { path: path.to_owned(), error })
-}
-
-fn malformed(path: &Path, error: &pem::Error) -> TlsError {
-    TlsError::Malformed { path: path.to_owned(), reason: error.to_string() }
-}
-
-/// Whether there is a key behind a passphrase (RFC 5958, section 3).
-fn is_encrypted(pem: &[u8]) -> bool {
-    memchr::memmem::find(pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----").is_some()
 }
 
 /// How HTTP/2 is called in ALPN.

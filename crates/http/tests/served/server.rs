@@ -1,5 +1,6 @@
 //! A hub on a free port, in this process.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,9 +58,26 @@ impl Served {
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         let certificate = write_certificate(&cert, &key);
         let tls = Some(Tls::load(&cert, &key).unwrap());
-        let mut served = Self::start(HttpOptions { tls, ..http }, hub).await;
-        served.certificate = Some(certificate);
-        served
+        Self::start(HttpOptions { tls, ..http }, hub).await.trusting(certificate)
+    }
+
+    /// With clients that trust this certificate and no other.
+    pub(crate) fn trusting(mut self, certificate: CertificateDer<'static>) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
+    /// Waits until new connections are shown another certificate, which is trusted from then on.
+    pub(crate) async fn wait_for_certificate(&mut self, certificate: CertificateDer<'static>) {
+        self.certificate = Some(certificate);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let connection = TcpStream::connect(self.address).await.unwrap();
+            match self.try_shake_hands(connection, &TLS13, &[]).await {
+                Ok(_) => return,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
     }
 
     pub(crate) async fn connect(&self) -> Client<TcpStream> {
@@ -82,6 +100,15 @@ impl Served {
         version: &'static SupportedProtocolVersion,
         protocols: &[&[u8]],
     ) -> TlsStream<S> {
+        self.try_shake_hands(connection, version, protocols).await.unwrap()
+    }
+
+    async fn try_shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        connection: S,
+        version: &'static SupportedProtocolVersion,
+        protocols: &[&[u8]],
+    ) -> io::Result<TlsStream<S>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone().unwrap()).unwrap();
         let mut config = ClientConfig::builder_with_protocol_versions(&[version])
@@ -89,7 +116,7 @@ impl Served {
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, connection).await.unwrap()
+        TlsConnector::from(Arc::new(config)).connect(name, connection).await
     }
 
     pub(crate) async fn publish(&self, topic: &str, data: impl Into<String>) -> Position {

@@ -4,9 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::version::TLS13;
 use tidings::HubOptions;
-use tidings_http::{Tls, TlsError};
+use tidings_http::{HttpOptions, Tls, TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -134,6 +136,52 @@ async fn a_handshake_that_stalls_ends() {
     let mut begun = served.connect().await;
     begun.connection.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
     assert_eq!(begun.rest().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_taken_up_and_streams_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    // As volumes of configuration are exchanged: the files are behind a link that is replaced.
+    let version = |number: u32| folder.path().join(format!("version-{number}"));
+    let current = folder.path().join("current");
+    let (cert, key) = (current.join("cert.pem"), current.join("key.pem"));
+    let write = |number: u32| {
+        std::fs::create_dir(version(number)).unwrap();
+        write_certificate(&version(number).join("cert.pem"), &version(number).join("key.pem"))
+    };
+    let link = |number: u32| {
+        let new = folder.path().join("new");
+        std::os::unix::fs::symlink(version(number), &new).unwrap();
+        std::fs::rename(new, &current).unwrap();
+    };
+    let old = write(1);
+    link(1);
+    let tls = Tls::load(&cert, &key).unwrap();
+    let http = HttpOptions { tls: Some(tls.clone()), ..HttpOptions::default() };
+    let mut served = Served::start(http, HubOptions::default()).await.trusting(old);
+    let mut stream = Client::new(served.connect_encrypted(&TLS13, &[]).await);
+    stream.subscribe("topic=a", "").await;
+    stream.until("\n:\n\r\n").await;
+
+    write(2);
+    // Torn, as it is for a moment when files are not exchanged at once.
+    write(3);
+    std::fs::copy(version(3).join("key.pem"), version(2).join("key.pem")).unwrap();
+    let fitting = std::fs::read(version(3).join("cert.pem")).unwrap();
+    link(2);
+    assert!(matches!(tls.reload(), Err(TlsError::KeyDoesNotFit { .. })));
+    served.connect_encrypted(&TLS13, &[]).await;
+    std::fs::write(version(2).join("cert.pem"), &fitting).unwrap();
+    served.wait_for_certificate(CertificateDer::from_pem_slice(&fitting).unwrap()).await;
+
+    served.publish("a", "1").await;
+    assert!(stream.chunk().await.ends_with("data: 1\n\n"));
+    let served = served.trusting(write(4));
+    link(4);
+    tls.reload().unwrap();
+    served.connect_encrypted(&TLS13, &[]).await;
+    served.publish("a", "2").await;
+    assert!(stream.chunk().await.ends_with("data: 2\n\n"));
 }
 
 #[test]
