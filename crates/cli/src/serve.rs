@@ -146,6 +146,11 @@ fn cannot_encrypt(error: &TlsError) -> String {
             "give the two that were issued together; the server's certificate is to stand first"
         }
         TlsError::Unusable { .. } => "give a certificate with an ECDSA, Ed25519 or RSA key",
+        TlsError::Unwritable { .. } => "give a folder that the hub may write to",
+        TlsError::InvalidName { .. } => "give names as they stand in a URL, without a port",
+        TlsError::NoNames => "give at least one --acme-domain",
+        TlsError::InvalidDirectory { .. } => "give the URL of an ACME directory, with https://",
+        TlsError::Setup { .. } => "this is a fault of tidings; please report it",
     };
     format!("cannot encrypt: {error}\n  {advice}")
 }

@@ -124,12 +124,16 @@ async fn open(server: &Server, mut socket: TcpStream, peer: SocketAddr) -> Optio
         if let Some(tls) = &server.tls {
             wire.readable().await?;
             wire = Box::pin(wire.encrypted(tls.config())).await?;
+            if wire.is_proof() {
+                wire.close().await;
+                return Ok(None);
+            }
         }
         wire.begun().await?;
-        Ok::<_, io::Error>(wire)
+        Ok::<_, io::Error>(Some(wire))
     };
     match tokio::time::timeout(server.limits.head_timeout, opening).await {
-        Ok(Ok(wire)) => Some(wire),
+        Ok(Ok(wire)) => wire,
         Ok(Err(error)) => {
             tracing::debug!(%error, %peer, "a client did not get to a request");
             None

@@ -40,4 +40,4 @@ mod server;
 pub use options::HttpOptions;
 pub use router::router;
 pub use server::serve;
-pub use tls::{Tls, TlsError};
+pub use tls::{AcmeOptions, LETS_ENCRYPT, Tls, TlsError};

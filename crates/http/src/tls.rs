@@ -12,11 +12,18 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::Mutex;
 
+use crate::tls::acme::Acme;
 use crate::tls::certificates::Certificates;
 use crate::tls::files::Files;
+use crate::tls::self_signed::SelfSigned;
 
+pub use crate::tls::acme::{AcmeOptions, LETS_ENCRYPT};
+
+mod acme;
 mod certificates;
 mod files;
+mod kept;
+mod self_signed;
 mod validity;
 
 /// A certificate and its key, for TLS 1.2 and 1.3; cheap to clone.
@@ -32,9 +39,16 @@ pub struct Tls(Arc<Inner>);
 struct Inner {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
-    source: Files,
+    source: Source,
     /// Held by whoever looks for newer certificates: one of those that serve it is enough.
     keeping: Mutex<()>,
+}
+
+/// Where certificates come from.
+enum Source {
+    Files(Files),
+    SelfSigned(SelfSigned),
+    Acme(Acme),
 }
 
 /// Why a certificate and a key cannot be used.
@@ -93,6 +107,29 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
+    /// A file cannot be written; correct the permissions of its folder.
+    #[error("{} cannot be written: {error}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// No certificate is made out to this name.
+    #[error("{name:?} is no name that a certificate can be for")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+    /// There is nothing to ask a certificate for.
+    #[error("there is no name to get a certificate for")]
+    NoNames,
+    /// What is to issue the certificate cannot be reached like this.
+    #[error("{directory:?} is no URL of an ACME directory")]
+    InvalidDirectory {
+        /// The URL that was given.
+        directory: String,
+    },
     /// rustls refuses what it was told; nothing that a caller gave can be the reason.
     #[error("TLS cannot be set up: {reason}")]
     Setup {
@@ -116,10 +153,45 @@ impl Tls {
         let certificates = Arc::new(Certificates::default());
         let files = Files::new(cert, key);
         files.load(&certificates)?;
-        Self::new(certificates, files)
+        Self::new(certificates, Source::Files(files))
     }
 
-    fn new(certificates: Arc<Certificates>, source: Files) -> Result<Self, TlsError> {
+    /// Makes a certificate that no client trusts unless it is told to, for development: for
+    /// `localhost`, `127.0.0.1`, `::1` and `names`, for a year.
+    ///
+    /// It is kept in `folder`, with its key and for its owner alone, and used again until 30 days before
+    /// it expires or a name is missing, so that the exception a browser was told to make lasts. Without
+    /// a folder it is another one each time. Blocks while it reads and writes.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::InvalidName`], [`TlsError::Unreadable`] and [`TlsError::Unwritable`].
+    pub fn self_signed(names: &[String], folder: Option<&Path>) -> Result<Self, TlsError> {
+        let certificates = Arc::new(Certificates::default());
+        let self_signed = SelfSigned::new(names, folder)?;
+        self_signed.load(&certificates)?;
+        Self::new(certificates, Source::SelfSigned(self_signed))
+    }
+
+    /// Gets certificates from an authority by ACME (RFC 8555), which has to reach the hub on port 443 of
+    /// each name (TLS-ALPN-01, RFC 8737), and renews them after two thirds of their life.
+    ///
+    /// That happens while it is served. What was issued before is used at once; handshakes fail while
+    /// there is nothing. When the authority refuses or cannot be reached, that is warned about and tried
+    /// again: after a minute at first, and up to an hour later. Blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::NoNames`], [`TlsError::InvalidName`], [`TlsError::InvalidDirectory`], and
+    /// [`TlsError::Unreadable`] for the authority's certificate.
+    pub fn acme(options: AcmeOptions) -> Result<Self, TlsError> {
+        let certificates = Arc::new(Certificates::default());
+        let acme = Acme::new(options)?;
+        acme.load(&certificates);
+        Self::new(certificates, Source::Acme(acme))
+    }
+
+    fn new(certificates: Arc<Certificates>, source: Source) -> Result<Self, TlsError> {
         let refused = |error: rustls::Error| TlsError::Setup { reason: error.to_string() };
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -128,6 +200,9 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificates) as _);
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        if let Source::Acme(_) = source {
+            config.alpn_protocols.push(ACME.to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
         config.send_tls13_tickets = TICKETS;
@@ -135,26 +210,40 @@ impl Tls {
         Ok(Self(Arc::new(Inner { config, certificates, source, keeping: Mutex::new(()) })))
     }
 
-    /// Reads the files again, whether they have changed or not. Connections from now on have what is
-    /// in them. Blocks while it reads.
+    /// Reads the files of [`load`](Self::load) again, whether they have changed or not. Connections from
+    /// now on have what is in them. Does nothing where certificates come from elsewhere. Blocks
+    /// while it reads.
     ///
     /// # Errors
     ///
     /// [`TlsError`]; everything stays as it was.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.0.source.load(&self.0.certificates)
+        match &self.0.source {
+            Source::Files(files) => files.load(&self.0.certificates),
+            Source::SelfSigned(_) | Source::Acme(_) => Ok(()),
+        }
+    }
+
+    /// The SHA-256 of the certificate in use, as browsers and `openssl x509 -fingerprint -sha256` show
+    /// it: pairs of hexadecimal digits with colons between them. `None` if there is no certificate yet.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.0.certificates.fingerprint()
     }
 
     /// When the certificate in use expires, in seconds since 1970; `None` if there is none, or it does
     /// not say so in a way that is understood.
     pub fn expires_at(&self) -> Option<u64> {
-        self.0.certificates.expires_at()
+        Some(self.0.certificates.validity()?.until)
     }
 
     /// Looks for newer certificates until it is dropped.
     pub(crate) async fn keep(self) {
         let _keeping = self.0.keeping.lock().await;
-        self.0.source.keep(&self.0.certificates).await;
+        match &self.0.source {
+            Source::Files(files) => files.keep(&self.0.certificates).await,
+            Source::SelfSigned(self_signed) => self_signed.keep(&self.0.certificates).await,
+            Source::Acme(acme) => acme.keep(&self.0.certificates).await,
+        }
     }
 
     pub(crate) fn config(&self) -> &Arc<ServerConfig> {
@@ -171,5 +260,7 @@ impl fmt::Debug for Tls {
 /// How HTTP/2 is called in ALPN.
 pub(crate) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
+/// How an authority that wants proof is told apart (RFC 8737, section 6.2).
+pub(crate) const ACME: &[u8] = b"acme-tls/1";
 /// A client that comes back needs one, and gets the next one then.
 const TICKETS: usize = 1;

@@ -141,6 +141,14 @@ impl Wire {
         }
     }
 
+    /// Whether it was an authority that wanted proof, which it has by now.
+    pub(crate) fn is_proof(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(_) => false,
+            Kind::Tls(encrypted) => encrypted.session.protocol() == Some(tls::ACME),
+        }
+    }
+
     /// Sends all of it.
     pub(crate) async fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

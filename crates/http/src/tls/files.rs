@@ -71,7 +71,8 @@ impl Files {
         let cert = self.0.cert.display();
         match self.load(certificates) {
             Ok(()) => {
-                tracing::info!(%cert, expires_at = certificates.expires_at(), "a new certificate");
+                let expires_at = certificates.validity().map(|validity| validity.until);
+                tracing::info!(%cert, expires_at, "there is a new certificate");
             }
             Err(error) => {
                 tracing::warn!(%error, "the new certificate cannot be used; the old one stays");

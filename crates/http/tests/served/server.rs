@@ -103,7 +103,7 @@ impl Served {
         self.try_shake_hands(connection, version, protocols).await.unwrap()
     }
 
-    async fn try_shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn try_shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         connection: S,
         version: &'static SupportedProtocolVersion,

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::TLS13;
 use tidings::HubOptions;
-use tidings_http::{HttpOptions, Tls, TlsError};
+use tidings_http::{AcmeOptions, HttpOptions, Tls, TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -182,6 +182,74 @@ async fn a_new_certificate_is_taken_up_and_streams_go_on() {
     served.connect_encrypted(&TLS13, &[]).await;
     served.publish("a", "2").await;
     assert!(stream.chunk().await.ends_with("data: 2\n\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_its_own_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["hub.example".to_owned(), "localhost".to_owned()];
+    let own = |names: &[String], folder| Tls::self_signed(names, folder).unwrap();
+    let first = own(&names, Some(folder.path()));
+    let fingerprint = first.fingerprint().unwrap();
+    assert_eq!(fingerprint.split(':').filter(|pair| pair.len() == 2).count(), 32);
+    let http = HttpOptions { tls: Some(first), ..HttpOptions::default() };
+    let pem = std::fs::read(folder.path().join("self-signed.pem")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&pem).unwrap();
+    let served = Served::start(http, HubOptions::default()).await.trusting(certificate);
+    for version in TLS_VERSIONS {
+        served.connect_encrypted(version, &[b"h2"]).await;
+    }
+
+    let again = |names: &[String]| own(names, Some(folder.path())).fingerprint().unwrap();
+    assert_eq!(again(&names), fingerprint);
+    assert_eq!(again(&[]), fingerprint, "it is for more names than are asked for");
+    let other = again(&["::2".to_owned()]);
+    assert_ne!(other, fingerprint, "a name was missing");
+    assert_eq!(again(&["::2".to_owned()]), other);
+    assert_ne!(own(&[], None).fingerprint(), own(&[], None).fingerprint());
+    let mode = folder.path().join("self-signed.pem").metadata().unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    std::fs::write(folder.path().join("self-signed.pem"), "torn").unwrap();
+    let refused = Tls::self_signed(&[], Some(folder.path())).unwrap_err();
+    assert!(matches!(refused, TlsError::NoCertificate { .. }), "{refused}");
+    let refused = Tls::self_signed(&["a:80".to_owned()], None).unwrap_err();
+    assert!(matches!(refused, TlsError::InvalidName { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_certificate_nobody_is_shown_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = AcmeOptions {
+        domains: vec!["localhost".to_owned()],
+        email: None,
+        // Nobody is there.
+        directory: "https://127.0.0.1:9/directory".to_owned(),
+        ca_file: None,
+        folder: folder.path().to_owned(),
+    };
+    let tls = Tls::acme(options.clone()).unwrap();
+    assert_eq!((tls.fingerprint(), tls.expires_at()), (None, None));
+    let http = HttpOptions { tls: Some(tls), ..HttpOptions::default() };
+    let certificate = write_certificate(&folder.path().join("cert"), &folder.path().join("key"));
+    let served = Served::start(http, HubOptions::default()).await.trusting(certificate);
+    for protocols in [&[][..], &[&b"h2"[..]], &[b"acme-tls/1"], &[b"acme-tls/1", b"h2"]] {
+        let connection = TcpStream::connect(served.address).await.unwrap();
+        let error = served.try_shake_hands(connection, &TLS13, protocols).await.unwrap_err();
+        assert!(error.to_string().contains("AccessDenied"), "{error}");
+    }
+
+    let refused = |options: AcmeOptions| Tls::acme(options).unwrap_err();
+    let named = |domain: &str| AcmeOptions { domains: vec![domain.to_owned()], ..options.clone() };
+    for domain in ["*.example.com", "127.0.0.1", "::1", "a b", "example.com:443", ""] {
+        assert!(matches!(refused(named(domain)), TlsError::InvalidName { .. }), "{domain}");
+    }
+    let nothing = AcmeOptions { domains: Vec::new(), ..options.clone() };
+    assert!(matches!(refused(nothing), TlsError::NoNames));
+    let directory = "http://localhost/".to_owned();
+    let plain = AcmeOptions { directory, ..options.clone() };
+    assert!(matches!(refused(plain), TlsError::InvalidDirectory { .. }));
+    let absent = AcmeOptions { ca_file: Some("/nowhere.pem".into()), ..options };
+    assert!(matches!(refused(absent), TlsError::Unreadable { .. }));
 }
 
 #[test]
