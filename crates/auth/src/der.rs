@@ -25,7 +25,7 @@ struct Element<'a> {
     content: &'a [u8],
 }
 
-const SEQUENCE: u8 = 0x30;
+pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// The explicit tag of the version, which is absent in version 1.
 const VERSION: u8 = 0xa0;

@@ -14,16 +14,25 @@ use serde::{
 /// The deepest nesting of objects and arrays that is read.
 pub(crate) const DEPTH_MAX: usize = 32;
 
+/// How much of a complaint is passed on; it may repeat what it complains about.
+const REASON_CHARS_MAX: usize = 200;
+
 /// Reads an object.
 ///
 /// # Errors
 ///
-/// Says what is wrong and where.
+/// Says what is wrong and where, on one short line.
 pub(crate) fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     if is_deep(json) {
         return Err(format!("nested deeper than {DEPTH_MAX}"));
     }
-    serde_json::from_slice::<Object<T>>(json).map(|object| object.0).map_err(|e| e.to_string())
+    // A parser of bytes does not look at strings that it skips.
+    let json = str::from_utf8(json).map_err(|_| "not UTF-8")?;
+    serde_json::from_str::<Object<T>>(json).map(|object| object.0).map_err(|e| {
+        let text = e.to_string();
+        let visible = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+        visible.take(REASON_CHARS_MAX).collect()
+    })
 }
 
 /// Tells whether brackets are nested deeper than [`DEPTH_MAX`]; strings are skipped.

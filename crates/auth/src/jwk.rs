@@ -35,7 +35,15 @@ pub(crate) fn parse_keys(json: &[u8], algorithm: Option<Algorithm>) -> Result<Ve
     if !is_set(json)? {
         return Ok(vec![read_one(json)?.key(algorithm)?]);
     }
-    Ok(read_set(json)?.into_iter().filter_map(|jwk| jwk.key(algorithm).ok()).collect())
+    let mut keys = Vec::new();
+    let mut refusal = KeyError::Empty;
+    for jwk in read_set(json)? {
+        match jwk.key(algorithm) {
+            Ok(key) => keys.push(key),
+            Err(e) => refusal = e,
+        }
+    }
+    if keys.is_empty() { Err(refusal) } else { Ok(keys) }
 }
 
 pub(crate) fn parse_signing_key(
@@ -130,7 +138,7 @@ impl Jwk {
                 let public = public.map_err(|e| KeyError::malformed(&e.to_string()))?;
                 Key::of_public(public.as_ref(), algorithm)?
             }
-            "EC" => Key::of_public(&self.point()?, algorithm.or(Some(self.curve()?)))?,
+            "EC" => Key::of_public(&self.point()?, algorithm)?,
             "OKP" => {
                 self.ed25519()?;
                 Key::of_public(&number("x", self.x.as_ref())?, algorithm)?

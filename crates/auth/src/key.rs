@@ -72,15 +72,8 @@ pub enum KeyError {
     },
     /// An RSA key is shorter than [`Key::RSA_BITS_MIN`] (RFC 7518 section 3.3), or longer than
     /// [`Key::RSA_BITS_MAX`].
-    #[error(
-        "an RSA key has {} to {} bits, this one has {bits}",
-        Key::RSA_BITS_MIN,
-        Key::RSA_BITS_MAX
-    )]
-    RsaLength {
-        /// Its length.
-        bits: u32,
-    },
+    #[error("an RSA key has {} to {} bits", Key::RSA_BITS_MIN, Key::RSA_BITS_MAX)]
+    RsaLength,
     /// A secret is one that everybody knows, or of a few characters that repeat.
     #[error("the secret can be guessed; use random bytes, as of `openssl rand -base64 48`")]
     Guessable,
@@ -171,7 +164,7 @@ impl Key {
         let (algorithm, kind) = if let Ok(rsa) = RsaSubjectPublicKey::from_der(der) {
             let bits = RsaParameters::public_modulus_len(rsa.as_ref()).unwrap_or_default();
             if !(Self::RSA_BITS_MIN..=Self::RSA_BITS_MAX).contains(&bits) {
-                return Err(KeyError::RsaLength { bits });
+                return Err(KeyError::RsaLength);
             }
             (algorithm.unwrap_or(Algorithm::Rs256), Family::Rsa)
         } else {
@@ -243,6 +236,10 @@ impl<'a> Form<'a> {
         })?;
         if text.contains("-----BEGIN ") {
             let blocks = pem::parse_many(bytes).map_err(|e| KeyError::malformed(&e.to_string()))?;
+            // What OpenSSL encrypted before PKCS#8 says so above its text.
+            if blocks.iter().any(|block| block.headers().get("Proc-Type").is_some()) {
+                return Err(KeyError::Encrypted);
+            }
             return match blocks.len() {
                 0 => Err(KeyError::malformed("a PEM frame that does not end")),
                 1..=Key::COUNT_MAX => Ok(Self::Pem(blocks)),

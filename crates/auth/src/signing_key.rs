@@ -186,8 +186,14 @@ impl SigningKey {
 impl Signer {
     /// Reads PKCS#8, PKCS#1 or SEC 1.
     fn parse(der: &[u8]) -> Result<Self, KeyError> {
-        if let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
-            return Ok(Self::Rsa(Box::new(pair)));
+        for rsa in [RsaKeyPair::from_pkcs8(der), RsaKeyPair::from_der(der)] {
+            match rsa {
+                Ok(pair) => return Ok(Self::Rsa(Box::new(pair))),
+                Err(e) if ["TooSmall", "TooLarge"].contains(&&*e.to_string()) => {
+                    return Err(KeyError::RsaLength);
+                }
+                Err(_) => {}
+            }
         }
         for curve in [&ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P384_SHA384_FIXED_SIGNING] {
             if let Ok(pair) = EcdsaKeyPair::from_private_key_der(curve, der) {
@@ -255,7 +261,7 @@ fn public_without_frame(secret: &[u8]) -> Option<&'static str> {
     }
     let text: Vec<u8> = secret.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let bytes = STANDARD.decode(text).ok()?;
-    let is_public = Key::of_public(&bytes, None).is_ok() && bytes.len() > 32
-        || der::public_key_of_certificate(&bytes).is_some();
-    is_public.then_some("a public key without its PEM frame")
+    let is_public = Key::of_public(&bytes, None).is_ok() && bytes.first() == Some(&der::SEQUENCE);
+    (is_public || der::public_key_of_certificate(&bytes).is_some())
+        .then_some("a public key without its PEM frame")
 }

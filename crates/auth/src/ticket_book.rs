@@ -51,8 +51,8 @@ pub enum TicketError {
     /// It belongs to the address that used it first.
     #[error("the ticket belongs to another client")]
     OtherClient,
-    /// It has [`TicketBook::STREAMS_MAX`] streams open.
-    #[error("the ticket has {} streams open", TicketBook::<()>::STREAMS_MAX)]
+    /// It has two streams open.
+    #[error("the ticket has {} streams open", STREAMS_MAX)]
     TooMany,
 }
 
@@ -60,6 +60,10 @@ pub enum TicketError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("as many tickets are out as may be")]
 pub struct TicketBookFull;
+
+/// How many streams of a ticket may be open at a time: one whose end has not been noticed, and the
+/// one that replaces it.
+const STREAMS_MAX: usize = 2;
 
 /// SHA-256 of an id: what is looked up by a secret takes a time that tells nothing of it.
 type Digest = [u8; 32];
@@ -81,13 +85,6 @@ enum Network {
 }
 
 impl<T> TicketBook<T> {
-    /// How many random bytes make an id.
-    pub const RANDOM_BYTES: usize = 18;
-
-    /// How many streams of a ticket may be open at a time: one whose end has not been noticed, and
-    /// the one that replaces it.
-    pub const STREAMS_MAX: usize = 2;
-
     /// Begins an empty book for at most `tickets_max` tickets.
     #[must_use]
     pub fn new(tickets_max: usize) -> Self {
@@ -148,7 +145,7 @@ impl<T> TicketBook<T> {
             None => entry.client = Some(network),
             Some(first) if first != network => return Err(TicketError::OtherClient),
             Some(_) if !resumes => return Err(TicketError::Used),
-            Some(_) if entry.stream_count >= Self::STREAMS_MAX => return Err(TicketError::TooMany),
+            Some(_) if entry.stream_count >= STREAMS_MAX => return Err(TicketError::TooMany),
             Some(_) => {}
         }
         entry.stream_count += 1;

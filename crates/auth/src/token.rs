@@ -46,7 +46,7 @@ pub enum TokenError {
         name: Box<str>,
     },
     /// No key has the id that it names. A newer key set may.
-    #[error("no key has the id {:?}", id.as_deref().unwrap_or_default())]
+    #[error("{}", describe_unknown(id.as_deref()))]
     UnknownKey {
         /// The id, at most 256 bytes; `None` when there is no key at all.
         id: Option<String>,
@@ -102,9 +102,9 @@ const TYPES: [&str; 4] = ["JWT", "application/jwt", "at+jwt", "application/at+jw
 
 /// Verifies a token, and says what its bearer may do.
 ///
-/// The keys tried are those for the algorithm that the token names: with its key id, or those
-/// without an id where no key has that one. The first authority that accepts the
-/// token counts.
+/// The keys of an authority that are tried are those for the algorithm that the token names. If it
+/// names a key too, they are those with that id, or where there is none, those without an id. The
+/// first authority that accepts the token counts.
 ///
 /// The rights are those of the claim `tidings`, else of `https://mercure.rocks/`, else of
 /// `mercure`; whichever counts, counts alone.
@@ -118,19 +118,17 @@ pub fn verify(
     now: UnixSeconds,
 ) -> Result<Grant, TokenError> {
     let signed = Signed::parse(token)?;
-    let keys = || authorities.iter().flat_map(|(_, keys)| *keys);
     let id = signed.header.kid.as_deref();
-    let is_known_id = id.is_some() && keys().any(|key| key.id() == id);
-    let may_have_signed = |key: &&Key| {
-        let is_named = id.is_none() || key.id() == id.filter(|_| is_known_id);
-        is_named && Some(key.algorithm()) == signed.algorithm
-    };
-    let mut is_tried = false;
+    let (mut is_known_id, mut is_tried) = (false, false);
     let mut refusal = None;
     for (authority, keys) in authorities {
-        let is_signed = keys.iter().filter(may_have_signed).any(|key| {
-            is_tried = true;
-            key.verify(signed.message.as_bytes(), &signed.signature)
+        let has_id = id.is_some() && keys.iter().any(|key| key.id() == id);
+        is_known_id |= has_id;
+        let is_signed = keys.iter().any(|key| {
+            let is_named = id.is_none() || key.id() == id.filter(|_| has_id);
+            let is_candidate = is_named && Some(key.algorithm()) == signed.algorithm;
+            is_tried |= is_candidate;
+            is_candidate && key.verify(signed.message.as_bytes(), &signed.signature)
         });
         if !is_signed {
             continue;
@@ -143,7 +141,9 @@ pub fn verify(
     }
     Err(match refusal {
         Some(refusal) => refusal,
-        None if id.is_some() != is_known_id || keys().next().is_none() => {
+        None if id.is_some() != is_known_id
+            || authorities.iter().all(|(_, keys)| keys.is_empty()) =>
+        {
             TokenError::UnknownKey { id: signed.header.kid }
         }
         None if is_tried => TokenError::BadSignature,
@@ -259,6 +259,13 @@ impl Authority {
             return Err(TokenError::NotYetValid { from });
         }
         Ok(())
+    }
+}
+
+fn describe_unknown(id: Option<&str>) -> String {
+    match id {
+        Some(id) => format!("no key has the id {id:?}"),
+        None => "there is no key that could have signed it".to_owned(),
     }
 }
 

@@ -1,3 +1,9 @@
-//! What only shows from outside: real keys, other implementations, attacks and mutations.
+//! What shows from outside: real keys, another implementation, attacks and mutations.
 
+mod attacks;
+mod claims;
+mod forge;
+mod keys;
+mod mutations;
+mod round_trip;
 mod vectors;
