@@ -249,7 +249,7 @@ fn a_key_vouches_for_its_own_authority_only() {
     let of_b = Key::parse(b"the secret of b, which is another", None).unwrap();
     let read = |issuer: &str, trusted: &[(&Authority, &[Key])]| {
         let claims = format!(r#"{{"iss":"{issuer}"}}"#);
-        verify(&forge(HS256, &claims), trusted, NOW).map(|grant| grant.identity.issuer)
+        verify(&forge(HS256, &claims), trusted, NOW).map(|grant| grant.identity.issuer.clone())
     };
     let trusted = [(&b, &of_b[..]), (&a, &of_a[..])];
     assert_eq!(read("a", &trusted), Ok(Some("a".into())));

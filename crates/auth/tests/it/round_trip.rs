@@ -1,5 +1,7 @@
 //! Every algorithm: tokens of OpenSSL are read, and another implementation reads ours.
 
+use std::sync::Arc;
+
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, decode};
 use serde_json::Value;
 use tidings_auth::{Algorithm, Authority, Claims, Grant, Key, SigningKey, TokenError, verify};
@@ -40,11 +42,11 @@ fn anns() -> (Claims, Grant) {
         ..Claims::default()
     };
     let grant = Grant {
-        identity: Identity {
+        identity: Arc::new(Identity {
             issuer: Some("https://issuer.example".into()),
             user: Some("ann".into()),
             token_id: Some("t-1".into()),
-        },
+        }),
         publish: Some(rights("orders/{id}")),
         subscribe: rights("users/ann"),
         operate: false,
