@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::sign;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use tokio::time::interval;
@@ -88,15 +88,17 @@ impl SelfSigned {
     }
 }
 
-/// Puts a certificate and its key together.
+/// Puts a certificate and the key that it was made with together. They fit, and nobody looks whether
+/// they do: proofs have extensions that only authorities understand.
 pub(super) fn certify(
     certificate: CertificateDer<'static>,
     key: &KeyPair,
 ) -> Result<CertifiedKey, TlsError> {
     let key = PrivateKeyDer::try_from(key.serialize_der())
         .map_err(|reason| TlsError::Setup { reason: reason.to_owned() })?;
-    CertifiedKey::from_der(vec![certificate], key, &aws_lc_rs::default_provider())
-        .map_err(|error| TlsError::Setup { reason: error.to_string() })
+    let key = sign::any_supported_type(&key)
+        .map_err(|error| TlsError::Setup { reason: error.to_string() })?;
+    Ok(CertifiedKey::new(vec![certificate], key))
 }
 
 fn is_due(certificates: &Certificates) -> bool {
