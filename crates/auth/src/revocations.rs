@@ -130,3 +130,6 @@ impl Revocations {
         self.count == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

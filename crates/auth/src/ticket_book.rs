@@ -161,11 +161,11 @@ impl<T> TicketBook<T> {
     }
 
     /// Notes that a stream did not begin after all, say because the hub is full. A ticket that it
-    /// was the `first` of can be used as if it had not been.
+    /// was the `first` of, and the only one, can be used as if it had not been.
     pub fn undo(&mut self, id: &str, first: bool) {
         if let Some(entry) = self.tickets.get_mut(&digest_of(id)) {
             entry.stream_count = entry.stream_count.saturating_sub(1);
-            if first {
+            if first && entry.stream_count == 0 {
                 entry.client = None;
             }
         }
@@ -224,3 +224,6 @@ fn digest_of(id: &str) -> Digest {
     bytes.copy_from_slice(digest(&SHA256, id.as_bytes()).as_ref());
     bytes
 }
+
+#[cfg(test)]
+mod tests;
