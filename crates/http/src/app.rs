@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::HttpOptions;
 use crate::body_budget::BodyBudget;
 use crate::client_address::client_address;
+use crate::client_limits::ClientLimits;
 use crate::record_input::RecordLimits;
 
 /// The hub and what the HTTP surface was told; cheap to clone.
@@ -18,6 +19,7 @@ pub(crate) struct App {
     hub: Hub,
     options: Arc<HttpOptions>,
     body_budget: BodyBudget,
+    client_limits: Arc<ClientLimits>,
     /// One permit for each stream of figures that may be open.
     stats_streams: Arc<Semaphore>,
 }
@@ -26,7 +28,8 @@ impl App {
     pub(crate) fn new(hub: Hub, options: HttpOptions) -> Self {
         let stats_streams = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
         let body_budget = BodyBudget::new(options.bodies_bytes_max.max(options.body_bytes_max));
-        Self { hub, options: Arc::new(options), body_budget, stats_streams }
+        let client_limits = Arc::new(ClientLimits::new(&options));
+        Self { hub, options: Arc::new(options), body_budget, client_limits, stats_streams }
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -39,6 +42,15 @@ impl App {
 
     pub(crate) fn body_budget(&self) -> &BodyBudget {
         &self.body_budget
+    }
+
+    pub(crate) fn client_limits(&self) -> &ClientLimits {
+        &self.client_limits
+    }
+
+    /// How many subscriptions were refused for a limit.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.hub.figures().turned_away + self.client_limits.turned_away()
     }
 
     pub(crate) fn stats_streams(&self) -> &Arc<Semaphore> {

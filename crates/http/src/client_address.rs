@@ -28,7 +28,6 @@ pub(crate) fn client_address(
 /// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what a client
 /// has at its disposal (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(dead_code, reason = "limits for an address begin with it")]
 pub(crate) struct AddressKey(IpAddr);
 
 impl From<IpAddr> for AddressKey {

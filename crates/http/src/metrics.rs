@@ -13,13 +13,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use tidings::{Figures, HistogramFigures, Hub};
+use tidings::{Figures, HistogramFigures};
 
 use crate::app::App;
 
 pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(HubCollector(app.hub().clone())));
+    registry.register_collector(Box::new(HubCollector(app)));
     let mut text = String::new();
     encode(&mut text, &registry).expect("a string takes everything");
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -51,15 +51,22 @@ fn to_text_format(open_metrics: &str) -> String {
     text
 }
 
-#[derive(Debug)]
-struct HubCollector(Hub);
+struct HubCollector(App);
+
+impl fmt::Debug for HubCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HubCollector").field(self.0.hub()).finish()
+    }
+}
 
 impl Collector for HubCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let figures = self.0.figures();
+        let Self(app) = self;
+        let figures = app.hub().figures();
+        encode_refusals(&mut encoder, app)?;
         encode_totals(&mut encoder, &figures)?;
         encode_families(&mut encoder, &figures)?;
-        let bounds = self.0.bounds();
+        let bounds = app.hub().bounds();
         for (name, help, value) in [
             ("tidings_log_events", "Offsets the log spans", bounds.next - bounds.oldest),
             ("tidings_log_oldest_offset", "Offset of the oldest kept event", bounds.oldest),
@@ -67,7 +74,7 @@ impl Collector for HubCollector {
             (
                 "tidings_log_writable",
                 "1 if the log can be written, else 0",
-                u64::from(self.0.failure().is_none()),
+                u64::from(app.hub().failure().is_none()),
             ),
             (
                 "tidings_replay_bytes",
@@ -92,6 +99,14 @@ impl Collector for HubCollector {
     }
 }
 
+fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
+    let turned_away = app.turned_away();
+    counter(encoder, "tidings_turned_away", "Subscriptions refused for a limit", turned_away)?;
+    let refused = app.client_limits().refused().map(|(limit, total)| (limit.as_str(), total));
+    let all = [("connections", app.hub().figures().turned_away)].into_iter().chain(refused);
+    family(encoder, "tidings_refused", "Subscriptions and publishes refused, by limit", all)
+}
+
 fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     gauge(
         encoder,
@@ -102,7 +117,6 @@ fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt:
     for (name, help, total) in [
         ("tidings_connections", "Subscriptions opened", figures.subscribed),
         ("tidings_reconnects", "Subscriptions opened with an id to resume after", figures.resumed),
-        ("tidings_turned_away", "Subscriptions refused for the limit", figures.turned_away),
         ("tidings_events_published", "Events published", figures.published),
         ("tidings_published_bytes", "Bytes of data published", figures.published_bytes),
         ("tidings_publish_failures", "Events the log did not take", figures.publish_failed),
@@ -114,8 +128,7 @@ fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt:
         ("tidings_lagged", "Subscribers that fell behind what is kept", figures.lagged),
         ("tidings_conflated", "Events left out for readers who conflate", figures.conflated),
     ] {
-        let metric = ConstCounter::new(total);
-        metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        counter(encoder, name, help, total)?;
     }
     Ok(())
 }
@@ -125,6 +138,11 @@ fn encode_families(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fm
     family(encoder, "tidings_connections_closed", "Subscriptions ended, by reason", ended)?;
     let gaps = figures.gaps.iter().map(|(reason, total)| (reason.as_str(), *total));
     family(encoder, "tidings_gaps", "Gaps announced, by reason", gaps)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, total: u64) -> fmt::Result {
+    let metric = ConstCounter::new(total);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
@@ -164,16 +182,17 @@ fn histogram(
 mod tests {
     use std::sync::Arc;
 
-    use tidings::{HubOptions, MemoryLog, random_epoch};
+    use tidings::{Hub, HubOptions, MemoryLog, random_epoch};
 
     use super::*;
+    use crate::HttpOptions;
 
     #[test]
     fn the_text_has_what_alerts_are_made_of() {
         let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
         let hub = Hub::start(HubOptions::default(), Arc::new(log)).unwrap();
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(HubCollector(hub)));
+        registry.register_collector(Box::new(HubCollector(App::new(hub, HttpOptions::default()))));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let text = to_text_format(&text);
@@ -183,6 +202,13 @@ mod tests {
             "# TYPE tidings_events_delivered_total counter",
             "# HELP tidings_gaps_total Gaps announced, by reason",
             "tidings_events_delivered_total 0",
+            "# TYPE tidings_turned_away_total counter",
+            "tidings_turned_away_total 0",
+            "tidings_refused_total{reason=\"connections\"} 0",
+            "tidings_refused_total{reason=\"address\"} 0",
+            "tidings_refused_total{reason=\"user\"} 0",
+            "tidings_refused_total{reason=\"connect_rate\"} 0",
+            "tidings_refused_total{reason=\"publish_rate\"} 0",
             "tidings_connections_closed_total{reason=\"write_timeout\"} 0",
             "tidings_connections_closed_total{reason=\"finished\"} 0",
             "tidings_gaps_total{reason=\"trimmed\"} 0",

@@ -2,21 +2,22 @@
 //!
 //! Lines are published in batches, each as a whole. A body that says it is at most
 //! [`BATCH_BYTES_MAX`] long is one batch, so it is published as a whole or not at all, unless it has
-//! more events than an array may have. Of any other body a batch ends when it is full or when the
+//! more events than an array may have or than may be published at once. Of any other body a batch ends when it is full or when the
 //! body pauses, so that a pipe that trickles is published as it comes. The next part of the body is
-//! read when the last batch is in the log: that is the back-pressure.
+//! read when the last batch is in the log, and a batch waits until the publisher may publish so much:
+//! that is the back-pressure.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use axum::body::Body;
-use axum::extract::Request;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidings::{Published, Record};
 use tokio::time::timeout;
 
+use crate::account::Source;
 use crate::app::App;
 use crate::body_budget::Share;
 use crate::idempotency_key::NumberedKeys;
@@ -24,13 +25,15 @@ use crate::options::BODY_PAUSE_MAX;
 use crate::problem::{Kind, Problem, broken_body, slow_body};
 use crate::record_input::event_from_json;
 
-/// Publishes the body of `request`; answers the ids in order. Each event gets one of `keys`.
+/// Publishes `body`, as fast as its source may; answers the ids in order. Each event gets one of
+/// `keys`.
 pub(crate) async fn publish(
     app: &App,
-    request: Request,
+    source: Source<'_>,
+    body: Body,
     keys: Option<NumberedKeys>,
 ) -> Result<Published, Problem> {
-    let mut stream = LineStream::new(app, request.into_body(), keys);
+    let mut stream = LineStream::new(app, source, body, keys);
     match stream.publish_all().await {
         Ok(()) => Ok(stream.published),
         Err(problem) => Err(problem.published(stream.published.count(), stream.published.last())),
@@ -39,6 +42,7 @@ pub(crate) async fn publish(
 
 struct LineStream<'a> {
     app: &'a App,
+    source: Source<'a>,
     body: Body,
     keys: Option<NumberedKeys>,
     share: Share,
@@ -49,6 +53,8 @@ struct LineStream<'a> {
     searched: usize,
     line: u64,
     batch: Vec<Record>,
+    /// Events of a batch that may be published at once.
+    events_max: usize,
     batch_bytes: usize,
     published: Published,
 }
@@ -61,10 +67,12 @@ enum Next {
 }
 
 impl<'a> LineStream<'a> {
-    fn new(app: &'a App, body: Body, keys: Option<NumberedKeys>) -> Self {
+    fn new(app: &'a App, source: Source<'a>, body: Body, keys: Option<NumberedKeys>) -> Self {
         let known = http_body::Body::size_hint(&body).upper();
         Self {
             app,
+            source,
+            events_max: app.client_limits().publish_burst().unwrap_or(usize::MAX),
             body,
             keys,
             share: app.body_budget().share(),
@@ -135,6 +143,9 @@ impl<'a> LineStream<'a> {
 
     fn is_full(&self) -> bool {
         let events = self.batch.len();
+        if events >= self.events_max {
+            return true;
+        }
         if self.is_one_batch {
             return events >= self.app.record_limits().array_events_max;
         }
@@ -174,6 +185,7 @@ impl<'a> LineStream<'a> {
         if self.batch.is_empty() {
             return Ok(());
         }
+        self.app.client_limits().publish_when_due(self.source, self.batch.len()).await;
         let published = self.app.hub().publish(std::mem::take(&mut self.batch)).await?;
         self.batch_bytes = 0;
         self.share.resize(self.rest.len())?;

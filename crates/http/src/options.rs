@@ -47,6 +47,18 @@ pub struct HttpOptions {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Networks of proxies whose `X-Forwarded-For` is believed. Default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Streams and polls of one address at once, which is an IPv4 address or an IPv6 network of 64
+    /// bits; one more is turned away. `None` for any number. Default `None`.
+    pub connections_per_address_max: Option<usize>,
+    /// Streams and polls of one user at once; one more is turned away. `None` for any number.
+    /// Default `None`.
+    pub connections_per_user_max: Option<usize>,
+    /// How fast a user, or where none is known an address, may open streams and polls; `None` for any
+    /// rate. What is faster is turned away. Default `None`.
+    pub connect_rate: Option<Rate>,
+    /// How fast a user, or where none is known an address, may publish events; `None` for any rate.
+    /// What is faster is refused, and NDJSON is read more slowly. Default `None`.
+    pub publish_rate: Option<Rate>,
     /// Certificate and key with which [`serve`](crate::serve) encrypts; `None` for plain HTTP.
     /// Default `None`.
     pub tls: Option<Tls>,
@@ -69,9 +81,22 @@ impl Default for HttpOptions {
             streams_per_connection_max: 256,
             proxy_protocol_from: Vec::new(),
             trusted_proxies: Vec::new(),
+            connections_per_address_max: None,
+            connections_per_user_max: None,
+            connect_rate: None,
+            publish_rate: None,
             tls: None,
         }
     }
+}
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run; at least 1, which 0 stands for too.
+    pub per_second: u32,
+    /// At once, after a while of nothing; at least 1, which 0 stands for too.
+    pub burst: u32,
 }
 
 /// The least that fits a request with its tokens and cookies.

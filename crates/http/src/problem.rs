@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     BodyTooLarge,
     BodyTimeout,
     UnsupportedMediaType,
+    TooManyRequests,
     TooManyConnections,
     TooBusy,
     ShuttingDown,
@@ -86,6 +87,9 @@ impl Kind {
                 "The body is of a media type that is not taken",
                 S::UNSUPPORTED_MEDIA_TYPE,
             ),
+            Self::TooManyRequests => {
+                ("too-many-requests", "Too much is asked for too fast", S::TOO_MANY_REQUESTS)
+            }
             Self::TooManyConnections => {
                 ("too-many-connections", "Too many connections are open", S::SERVICE_UNAVAILABLE)
             }
@@ -148,6 +152,11 @@ impl Problem {
 
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    pub(crate) fn retry_after_or(mut self, seconds: u64) -> Self {
+        self.retry_after_s.get_or_insert(seconds);
         self
     }
 

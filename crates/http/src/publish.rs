@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings::{Position, Published, Record};
 use tokio::time::timeout;
 
+use crate::account::Source;
 use crate::app::App;
 use crate::body_budget::Share;
 use crate::cors::is_listed;
@@ -43,6 +44,8 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
         .and_then(|()| refuse_encoded(request.headers()))
         .and_then(|()| RequestKey::of(request.headers()))
         .map_err(Problem::closing)?;
+    let address = app.client_address(request.extensions(), request.headers());
+    let source = Source { identity: None, address };
     let mut share = app.body_budget().share();
     let body_bytes_max = app.options().body_bytes_max;
     match media_type.as_str() {
@@ -50,11 +53,12 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
             let body = whole(request.into_body(), body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
             match from_json(&body, app.record_limits())? {
-                Events::One(record) => publish_one(app, record, key).await,
+                Events::One(record) => publish_one(app, source, record, key).await,
                 Events::Several(mut records) => {
                     if let Some(mut keys) = key.map(RequestKey::numbered).transpose()? {
                         records.iter_mut().for_each(|record| keys.give_to(record));
                     }
+                    app.client_limits().publish(source, records.len())?;
                     Ok(ids(app.hub().publish(records).await?))
                 }
             }
@@ -63,13 +67,13 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
             let body = whole(request.into_body(), body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
             let record = event_from_form(&body, app.record_limits())?;
-            publish_one(app, record, key).await
+            publish_one(app, source, record, key).await
         }
         "application/x-ndjson" => {
             let published = async {
                 let keys = key.map(RequestKey::numbered).transpose()?;
                 // In a box of its own: it is far larger than what a single event needs.
-                Box::pin(ndjson::publish(app, request, keys)).await
+                Box::pin(ndjson::publish(app, source, request.into_body(), keys)).await
             };
             Ok(ids(published.await.map_err(Problem::closing)?))
         }
@@ -84,12 +88,14 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
 
 async fn publish_one(
     app: &App,
+    source: Source<'_>,
     mut record: Record,
     key: Option<RequestKey>,
 ) -> Result<Response, Problem> {
     if let Some(key) = key {
         key.give_to(&mut record)?;
     }
+    app.client_limits().publish(source, 1)?;
     Ok(id(&app.hub().publish(vec![record]).await?))
 }
 

@@ -11,7 +11,6 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::Frame;
-use tidings::Hub;
 use tidings_sse::EventFields;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -22,16 +21,16 @@ use crate::subscribe::{event_stream, turned_away};
 pub(crate) async fn stats(State(app): State<App>) -> Response {
     let permit = Arc::clone(app.stats_streams()).try_acquire_owned();
     let Some(permit) = permit.ok().filter(|_| !app.hub().is_shutting_down()) else {
-        return turned_away(&app);
+        return turned_away(&app, Duration::ZERO);
     };
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    event_stream(Body::new(StatsBody { hub: app.hub().clone(), ticks, _permit: permit }))
+    event_stream(Body::new(StatsBody { app, ticks, _permit: permit }))
 }
 
 /// Ends when the hub shuts down.
 struct StatsBody {
-    hub: Hub,
+    app: App,
     ticks: Interval,
     _permit: OwnedSemaphorePermit,
 }
@@ -45,20 +44,20 @@ impl http_body::Body for StatsBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         ready!(self.ticks.poll_tick(cx));
-        let open = !self.hub.is_shutting_down();
-        Poll::Ready(open.then(|| Ok(Frame::data(encode(&self.hub)))))
+        let open = !self.app.hub().is_shutting_down();
+        Poll::Ready(open.then(|| Ok(Frame::data(encode(&self.app)))))
     }
 }
 
-fn encode(hub: &Hub) -> Bytes {
-    let figures = hub.figures();
+fn encode(app: &App) -> Bytes {
+    let figures = app.hub().figures();
     let data = serde_json::json!({
         "subscribers": figures.subscribers,
         "published": figures.published,
         "delivered": figures.delivered,
         "bytes": figures.delivered_bytes,
-        "turnedAway": figures.turned_away,
-        "uptimeMs": hub.uptime().as_millis() as u64,
+        "turnedAway": app.turned_away(),
+        "uptimeMs": app.hub().uptime().as_millis() as u64,
         "version": env!("CARGO_PKG_VERSION"),
     });
     let data = &data.to_string();

@@ -18,6 +18,7 @@ use tidings::{
 };
 
 use crate::accept::{self, Form};
+use crate::account::Source;
 use crate::app::App;
 use crate::connection::Line;
 use crate::header_names::{LAST_EVENT_ID, X_ACCEL_BUFFERING};
@@ -40,6 +41,12 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
     let mut wanted = Wanted::parse(query.as_bytes(), app.options().selectors_max)?;
     wanted.resume_by_header(&head.headers);
     let form = accept::choose(&head.headers, wanted.poll.is_some()).ok_or_else(not_acceptable)?;
+    let address = app.client_address(&head.extensions, &head.headers);
+    let held = match app.client_limits().connect(Source { identity: None, address }) {
+        Ok(held) => held,
+        Err(reason) if form == Form::EventStream => return Ok(turned_away(app, reason.wait())),
+        Err(reason) => return Err(come_back(app, reason.into())),
+    };
     let line = head.extensions.get::<Line>().cloned();
     let is_direct = wanted.poll.is_none() && line.as_ref().is_some_and(|line| line.can_be_taken);
     let options = SubscribeOptions {
@@ -48,10 +55,7 @@ async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
         conflate: wanted.conflate,
         poll: wanted.poll,
         abort: line.map(|line| Box::new(move || line.breaker.break_off()) as _),
-        client: Some(Box::new(Client {
-            address: app.client_address(&head.extensions, &head.headers),
-            ..Client::default()
-        })),
+        client: Some(Box::new(Client { address, on_end: held.until_end(None), identity: None })),
         ..SubscribeOptions::default()
     };
     let interest = Interest::new(wanted.selectors, wanted.event_types, Rights::everything());
@@ -203,9 +207,9 @@ fn stream(app: &App, admission: Admission, is_direct: bool) -> Response {
 }
 
 /// What an event stream gets that cannot be had now: browsers come back after this, and never
-/// after a `503`.
-pub(crate) fn turned_away(app: &App) -> Response {
-    let retry = app.hub().options().raised_retry(fastrand::f64());
+/// after a `503`. `wait` is the least time they are told.
+pub(crate) fn turned_away(app: &App, wait: Duration) -> Response {
+    let retry = app.hub().options().raised_retry(fastrand::f64()).max(wait);
     let mut body = Vec::new();
     tidings_sse::encode_retry(retry.as_millis() as u64, &mut body);
     let mut response = event_stream(Body::from(body));
@@ -224,7 +228,7 @@ fn refused(app: &App, error: SubscribeError, form: Form) -> Result<Response, Pro
         (
             SubscribeError::TooManyConnections { .. } | SubscribeError::ShuttingDown,
             Form::EventStream,
-        ) => return Ok(turned_away(app)),
+        ) => return Ok(turned_away(app, Duration::ZERO)),
         (SubscribeError::TooManyConnections { connections_max }, Form::Json) => {
             let detail = format!(
                 "Come back after the time in Retry-After; {connections_max} subscriptions are open, \
@@ -236,8 +240,13 @@ fn refused(app: &App, error: SubscribeError, form: Form) -> Result<Response, Pro
             Problem::new(Kind::ShuttingDown, "Come back after the time in Retry-After.")
         }
     };
+    Err(come_back(app, problem))
+}
+
+/// Says when to come back where the problem does not say it itself.
+fn come_back(app: &App, problem: Problem) -> Problem {
     let retry = app.hub().options().raised_retry(fastrand::f64());
-    Err(problem.retry_after(retry.as_secs().max(1)))
+    problem.retry_after_or(retry.as_secs().max(1))
 }
 
 /// A response with the headers of every event stream.

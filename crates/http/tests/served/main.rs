@@ -3,6 +3,7 @@
 mod client;
 mod draining;
 mod http2;
+mod limits;
 mod proxy_protocol;
 mod server;
 mod takeover;
