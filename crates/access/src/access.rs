@@ -3,12 +3,20 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
-use tidings_auth::{Grant, Revocation, RevocationError, TokenError, UnixSeconds};
+use tidings_auth::{Grant, Revocation, RevocationError, TOKEN_BYTES_MAX, TokenError, UnixSeconds};
+use tokio::task::JoinSet;
 
+use crate::authorization::Authorizer;
+use crate::calendar::unix_seconds;
+use crate::keyring::{Keyring, Trust};
+use crate::revocation_book::RevocationBook;
+use crate::token_cache::{TokenCache, TokenHash};
 use crate::{
-    AccessFigures, AccessOptions, AuthorizeError, ConnectionAbout, ConnectionNews, Question,
+    AccessFigures, AccessOptions, AuthorizeError, ConnectionAbout, ConnectionNews, NewsFigures,
+    Question,
 };
 
 /// Who may do what: whose tokens are believed, who else is asked, and what is remembered of it.
@@ -104,14 +112,30 @@ pub struct Revoked {
 
 #[derive(Debug)]
 struct Inner {
-    options: AccessOptions,
+    keyring: Arc<Keyring>,
+    tokens: TokenCache,
+    revocations: RevocationBook,
+    authorizer: Option<Arc<Authorizer>>,
+    counters: TokenCounters,
+    /// What goes on in the background; ends with this.
+    _tasks: JoinSet<()>,
 }
 
 impl Access {
     /// Nobody is asked who they are: everyone may do everything.
+    ///
+    /// Token ids can be blocked all the same, until the process ends.
     #[must_use]
     pub fn open() -> Self {
-        Self(Arc::new(Inner { options: AccessOptions::default() }))
+        let AccessOptions { tokens_max, revocations_max, .. } = AccessOptions::default();
+        Self(Arc::new(Inner {
+            keyring: Arc::new(Keyring::empty()),
+            tokens: TokenCache::new(tokens_max),
+            revocations: RevocationBook::in_memory(revocations_max),
+            authorizer: None,
+            counters: TokenCounters::default(),
+            _tasks: JoinSet::new(),
+        }))
     }
 
     /// Reads what is kept in the folder, fetches the key sets, and begins to keep them fresh.
@@ -124,7 +148,22 @@ impl Access {
     ///
     /// Outside of a tokio runtime with its timer and I/O.
     pub async fn start(options: AccessOptions) -> Result<Self, AccessError> {
-        Ok(Self(Arc::new(Inner { options })))
+        let folder = options.folder.as_deref();
+        let revocations = RevocationBook::open(folder, options.revocations_max)?;
+        let authorizer = options
+            .authorization_webhook
+            .map(|webhook| Authorizer::new(webhook, options.webhook_secret.clone()))
+            .transpose()?;
+        let mut tasks = JoinSet::new();
+        let keyring = Keyring::start(options.authorities, &mut tasks).await?;
+        Ok(Self(Arc::new(Inner {
+            keyring,
+            tokens: TokenCache::new(options.tokens_max),
+            revocations,
+            authorizer,
+            counters: TokenCounters::default(),
+            _tasks: tasks,
+        })))
     }
 
     /// Tells whether everyone may do everything: nobody's tokens are believed, and nobody is asked.
@@ -136,13 +175,13 @@ impl Access {
     /// Tells whether there are authorities whose tokens are believed.
     #[must_use]
     pub fn has_authorities(&self) -> bool {
-        !self.0.options.authorities.is_empty()
+        !self.0.keyring.is_empty()
     }
 
     /// Tells whether there is a server to [`authorize`](Self::authorize) subscribers.
     #[must_use]
     pub fn has_authorization_webhook(&self) -> bool {
-        self.0.options.authorization_webhook.is_some()
+        self.0.authorizer.is_some()
     }
 
     /// Verifies a token, or remembers that it did.
@@ -158,12 +197,9 @@ impl Access {
     ///
     /// Dropping the future loses nothing; a fetch that it began goes on.
     pub async fn verify(&self, token: &str) -> Result<Arc<Grant>, VerifyError> {
-        let authorities = &self.0.options.authorities;
-        if authorities.is_empty() {
-            return Err(VerifyError::NoAuthority);
-        }
-        let list: Vec<_> = authorities.iter().map(|one| (&one.authority, &*one.keys)).collect();
-        Ok(Arc::new(tidings_auth::verify(token, &list, unix_now())?))
+        let verified = self.verify_uncounted(token).await;
+        self.0.counters.count(&verified);
+        verified
     }
 
     /// Asks the authorisation webhook, or remembers its answer.
@@ -176,8 +212,8 @@ impl Access {
     ///
     /// Dropping the future loses nothing; a call that it began goes on.
     pub async fn authorize(&self, question: &Question) -> Result<Arc<Grant>, AuthorizeError> {
-        let _ = question;
-        Err(AuthorizeError::Unavailable)
+        let authorizer = self.0.authorizer.as_ref().ok_or(AuthorizeError::Unavailable)?;
+        authorizer.authorize(question).await
     }
 
     /// A stream opened: tells the connection webhook, if there is one and the stream has a user, now
@@ -200,25 +236,139 @@ impl Access {
     ///
     /// Dropping the future may or may not have blocked it.
     pub async fn revoke(&self, revocation: Revocation<'_>) -> Result<(), RevokeError> {
-        let _ = revocation;
-        Ok(())
+        self.0.revocations.revoke(revocation).await
     }
 
     /// The token ids that are blocked now, in the order of their bytes.
     #[must_use]
     pub fn revocations(&self) -> Vec<Revoked> {
-        Vec::new()
+        self.0.revocations.list()
     }
 
     /// What happened since the start, and how things are now.
     #[must_use]
     pub fn figures(&self) -> AccessFigures {
-        AccessFigures::default()
+        let inner = &*self.0;
+        AccessFigures {
+            tokens_accepted: inner.counters.accepted.load(Ordering::Relaxed),
+            tokens_cached: inner.counters.cached.load(Ordering::Relaxed),
+            tokens_refused: inner.counters.refused(),
+            key_sets: inner.keyring.figures(),
+            authorization: inner.authorizer.as_ref().map(|it| it.figures()).unwrap_or_default(),
+            news: NewsFigures::default(),
+            revocations: inner.revocations.len() as u64,
+        }
+    }
+
+    async fn verify_uncounted(&self, token: &str) -> Result<Arc<Grant>, VerifyError> {
+        let inner = &*self.0;
+        if inner.keyring.is_empty() {
+            return Err(VerifyError::NoAuthority);
+        }
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLong.into());
+        }
+        let hash = TokenHash::of(token);
+        let mut trust = inner.keyring.trust();
+        let cached = inner.tokens.get(&hash, trust.generation, unix_seconds());
+        let is_cached = cached.is_some();
+        let grant = if let Some(grant) = cached {
+            grant
+        } else {
+            let mut verified = trust.verify(token);
+            if let Err(error) = &verified
+                && let Some(key_id) = missing_key(error)
+            {
+                inner.keyring.look_for(key_id).await;
+                let newer = inner.keyring.trust();
+                if newer.generation != trust.generation {
+                    verified = newer.verify(token);
+                    trust = newer;
+                }
+            }
+            let grant = Arc::new(verified?);
+            inner.tokens.insert(hash, trust.generation, grant.clone());
+            grant
+        };
+        if inner.revocations.is_revoked(&grant.identity, unix_seconds()) {
+            return Err(VerifyError::Revoked);
+        }
+        inner.counters.cached.fetch_add(u64::from(is_cached), Ordering::Relaxed);
+        Ok(grant)
     }
 }
 
-fn unix_now() -> UnixSeconds {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+impl Trust {
+    fn verify(&self, token: &str) -> Result<Grant, TokenError> {
+        let list = self.authorities.iter().map(|(authority, keys)| (authority, &**keys));
+        tidings_auth::verify(token, &list.collect::<Vec<_>>(), unix_seconds())
+    }
 }
+
+/// What a newer key set may have and the known ones have not: a key, or one for an algorithm.
+fn missing_key(error: &TokenError) -> Option<&str> {
+    match error {
+        TokenError::UnknownKey { id } => Some(id.as_deref().unwrap_or_default()),
+        TokenError::WrongAlgorithm { name } => Some(name),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Default)]
+struct TokenCounters {
+    accepted: AtomicU64,
+    cached: AtomicU64,
+    refused: [AtomicU64; REASONS.len()],
+}
+
+impl TokenCounters {
+    fn count(&self, verified: &Result<Arc<Grant>, VerifyError>) {
+        let counter = match verified {
+            Ok(_) => &self.accepted,
+            Err(error) => &self.refused[reason_of(error)],
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn refused(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
+        REASONS.into_iter().zip(counts).collect()
+    }
+}
+
+/// Where in [`REASONS`] an error stands.
+fn reason_of(error: &VerifyError) -> usize {
+    match error {
+        VerifyError::NoAuthority => 0,
+        VerifyError::Revoked => 1,
+        VerifyError::Token(error) => match error {
+            TokenError::TooLong => 2,
+            TokenError::Malformed { .. } => 3,
+            TokenError::WrongAlgorithm { .. } => 4,
+            TokenError::UnknownKey { .. } => 5,
+            TokenError::BadSignature => 6,
+            TokenError::Expired { .. } => 7,
+            TokenError::NotYetValid { .. } => 8,
+            TokenError::WrongIssuer => 9,
+            TokenError::WrongAudience => 10,
+            TokenError::MissingExpiry => 11,
+            TokenError::BadClaims { .. } => 12,
+        },
+    }
+}
+
+const REASONS: [&str; 13] = [
+    "no_authority",
+    "revoked",
+    "too_long",
+    "malformed",
+    "wrong_algorithm",
+    "unknown_key",
+    "bad_signature",
+    "expired",
+    "not_yet_valid",
+    "wrong_issuer",
+    "wrong_audience",
+    "missing_expiry",
+    "bad_claims",
+];

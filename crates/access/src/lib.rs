@@ -8,16 +8,20 @@
 //! This crate does not know events, streams or the requests of clients; what a token means is
 //! decided by `tidings-auth`.
 
-#![allow(dead_code)]
-
 mod web_url;
 mod signature;
 mod backoff;
 mod options;
 mod access;
+mod keyring;
+mod token_cache;
+mod halves;
+mod revocation_book;
+mod journal;
 mod authorization;
 mod connections;
 mod figures;
+mod calendar;
 mod log_gate;
 mod outgoing;
 

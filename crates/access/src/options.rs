@@ -71,6 +71,9 @@ pub struct JwksOptions {
     pub age_max: Duration,
     /// The shortest time between two fetches that tokens with an unknown key bring about. 15 s.
     pub cooldown: Duration,
+    /// How long a key that the set did not have is not looked for again, unless the set changes.
+    /// 60 s.
+    pub unknown_for: Duration,
     /// After failed fetches. 5 s to 2 min.
     pub backoff: Backoff,
     /// Bytes of a set. 1 MiB.
@@ -91,6 +94,7 @@ impl JwksOptions {
             age_min: Duration::from_secs(60),
             age_max: Duration::from_secs(15 * 60),
             cooldown: Duration::from_secs(15),
+            unknown_for: Duration::from_secs(60),
             backoff: Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(120) },
             bytes_max: 1 << 20,
         })

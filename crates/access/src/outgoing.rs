@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response};
 use thiserror::Error;
 
-use crate::WebUrl;
+use crate::calendar::unix_seconds;
 use crate::web_url::is_protected;
+use crate::{WebUrl, WebhookSecret};
 
 /// Why there is no answer to a request.
 #[derive(Debug, Error)]
@@ -69,6 +73,25 @@ pub(crate) async fn body_of(
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// An id that no other request has.
+pub(crate) fn random_id() -> Box<str> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("the operating system has random numbers");
+    format!("msg_{}", URL_SAFE_NO_PAD.encode(bits)).into()
+}
+
+/// The headers of Standard Webhooks, with a signature if there is a secret.
+pub(crate) fn signed_headers(secret: Option<&WebhookSecret>, id: &str, body: &[u8]) -> HeaderMap {
+    let at = unix_seconds();
+    let signature = secret.map(|secret| ("webhook-signature", secret.sign(id, at, body)));
+    let headers = [("webhook-id", id.to_owned()), ("webhook-timestamp", at.to_string())];
+    let values = headers.into_iter().chain(signature).map(|(name, value)| {
+        let value = HeaderValue::try_from(value).expect("ids, numbers and base64 are visible");
+        (HeaderName::from_static(name), value)
+    });
+    values.collect()
 }
 
 fn follow_protected(attempt: Attempt<'_>) -> reqwest::redirect::Action {

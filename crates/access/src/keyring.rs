@@ -1,0 +1,444 @@
+//! The keys of all authorities: given ones, and sets that are fetched and kept fresh.
+//!
+//! - A request never waits for a set that is merely getting old: it is fetched again before it is
+//!   stale. What waits is a token with a key that nobody knows, and only if the sets were not just
+//!   fetched for another such token.
+//! - Keys stay until their server hands out others. A server that is down, answers nonsense, or
+//!   hands out a set without a usable key changes nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use http::header::{ACCEPT, AGE, CACHE_CONTROL};
+use http::{HeaderMap, StatusCode};
+use reqwest::Client;
+use thiserror::Error;
+use tidings_auth::{Authority, Key, KeyError};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::log_gate::LogGate;
+use crate::outgoing::{self, OutgoingError, Redirects};
+use crate::{AccessError, AuthorityOptions, JwksOptions, KeySetFigures};
+
+/// Whose tokens are believed, by which keys, at one moment.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    pub(crate) authorities: Vec<(Authority, Vec<Key>)>,
+    /// Another one whenever keys change.
+    pub(crate) generation: u64,
+}
+
+/// Holds the [`Trust`] of now.
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    trust: ArcSwap<Trust>,
+    /// The keys of each authority that do not come from a source.
+    given: Vec<Vec<Key>>,
+    sources: Vec<Arc<Source>>,
+}
+
+/// One key set at its server.
+struct Source {
+    options: JwksOptions,
+    client: Client,
+    /// Whose keys it holds.
+    authority: usize,
+    /// A fetch is wanted before its time.
+    wanted: Notify,
+    /// Fetches that came to an end.
+    ended: watch::Sender<u64>,
+    state: Mutex<State>,
+    fetches: AtomicU64,
+    failed_fetches: AtomicU64,
+    gate: LogGate,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Vec<Key>,
+    /// Of the body that the keys came in.
+    body_hash: Option<[u8; 32]>,
+    confirmed_at: Option<Instant>,
+    /// When a fetch was last wanted before its time, whatever came of it.
+    wanted_at: Option<Instant>,
+    is_fetching: bool,
+    /// Keys that the set did not have when it was fetched for their sake, and until when they are
+    /// not looked for again.
+    unknown: HashMap<Box<str>, Instant>,
+}
+
+/// A fetch for the sake of a key.
+struct Asked {
+    /// Changes when it ends.
+    ended: watch::Receiver<u64>,
+    /// When it was wanted; `None` if it was under way already.
+    at: Option<Instant>,
+}
+
+/// A set as it was fetched.
+struct Fetched {
+    keys: Vec<Key>,
+    body_hash: [u8; 32],
+    fresh_for: Duration,
+}
+
+#[derive(Debug, Error)]
+enum FetchError {
+    #[error("{0}")]
+    Outgoing(#[from] OutgoingError),
+    #[error("the server answers {0}")]
+    Status(StatusCode),
+    #[error("{0}")]
+    NotASet(#[from] KeyError),
+    #[error("no key of the set can be used")]
+    NoUsableKey,
+}
+
+impl Keyring {
+    /// Fetches each set once, or a few times where an authority has no other key, and begins to keep
+    /// them fresh in `tasks`.
+    pub(crate) async fn start(
+        authorities: Vec<AuthorityOptions>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Arc<Self>, AccessError> {
+        let mut trusted = Vec::new();
+        let mut given = Vec::new();
+        let mut sources = Vec::new();
+        let mut waits = Vec::new();
+        for (index, options) in authorities.into_iter().enumerate() {
+            let AuthorityOptions { authority, keys, jwks } = options;
+            if let Some(jwks) = jwks {
+                let source = Source::new(jwks, index)?;
+                waits.push(source.fetch_first(!keys.is_empty(), &authority).await?);
+                sources.push(Arc::new(source));
+            } else if keys.is_empty() {
+                let reason = "it has neither keys nor a place to fetch them".to_owned();
+                return Err(AccessError::NoUsableKey { authority: name_of(&authority), reason });
+            }
+            trusted.push(authority);
+            given.push(keys);
+        }
+        let empty = trusted.into_iter().map(|authority| (authority, Vec::new())).collect();
+        let trust = ArcSwap::from_pointee(Trust { authorities: empty, generation: 0 });
+        let keyring = Arc::new(Self { trust, given, sources });
+        keyring.swap();
+        for (source, wait) in keyring.sources.iter().zip(waits) {
+            tasks.spawn(keep_fresh(keyring.clone(), source.clone(), wait));
+        }
+        Ok(keyring)
+    }
+
+    /// Trusts nobody.
+    pub(crate) fn empty() -> Self {
+        let trust = Trust { authorities: Vec::new(), generation: 0 };
+        Self { trust: ArcSwap::from_pointee(trust), given: Vec::new(), sources: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    pub(crate) fn trust(&self) -> Arc<Trust> {
+        self.trust.load_full()
+    }
+
+    /// Looks for a key that nobody knows: returns when the sets were fetched again, or at once if
+    /// that would not help.
+    pub(crate) async fn look_for(&self, key_id: &str) {
+        let asked: Vec<_> = self
+            .sources
+            .iter()
+            .filter_map(|source| Some((source, source.ask_for(key_id)?)))
+            .collect();
+        for (source, mut asked) in asked {
+            // A fetch ends by itself within its timeout; this is for one that does not.
+            let longest = source.options.timeout.saturating_mul(2);
+            let _ = tokio::time::timeout(longest, asked.ended.changed()).await;
+            if let Some(at) = asked.at {
+                source.remember_unknown(key_id, at);
+            }
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Vec<KeySetFigures> {
+        self.sources.iter().map(|source| source.figures()).collect()
+    }
+
+    /// Puts what the sources hold into effect.
+    fn swap(&self) {
+        self.trust.rcu(|trust| {
+            let keys_of = |authority: usize| {
+                let mut keys = self.given[authority].clone();
+                for source in self.sources.iter().filter(|source| source.authority == authority) {
+                    keys.extend_from_slice(&source.state().keys);
+                }
+                keys
+            };
+            let authorities = trust.authorities.iter().enumerate();
+            Trust {
+                authorities: authorities
+                    .map(|(index, (authority, _))| (authority.clone(), keys_of(index)))
+                    .collect(),
+                generation: trust.generation + 1,
+            }
+        });
+    }
+}
+
+/// Fetches the set again and again, before it is stale or when it is wanted.
+async fn keep_fresh(keyring: Arc<Keyring>, source: Arc<Source>, first_wait: Duration) {
+    let mut wait = first_wait;
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = source.wanted.notified() => {}
+        }
+        source.state().is_fetching = true;
+        let fetched = source.fetch().await;
+        failures = if fetched.is_ok() { 0 } else { failures + 1 };
+        wait = match fetched {
+            Ok(fetched) => {
+                let fresh_for = fetched.fresh_for;
+                if source.adopt(fetched) {
+                    info!(url = %source.options.url, "new keys");
+                    keyring.swap();
+                }
+                before_stale(fresh_for)
+            }
+            Err(error) => {
+                source.warn(&error);
+                source.options.backoff.delay(failures, fastrand::f64())
+            }
+        };
+        source.state().is_fetching = false;
+        source.ended.send_modify(|count| *count += 1);
+    }
+}
+
+impl Source {
+    fn new(options: JwksOptions, authority: usize) -> Result<Self, AccessError> {
+        let client = outgoing::client(&options.url, options.timeout, Redirects::Protected)
+            .map_err(|error| AccessError::Client { reason: error.to_string() })?;
+        Ok(Self {
+            options,
+            client,
+            authority,
+            wanted: Notify::new(),
+            ended: watch::Sender::new(0),
+            state: Mutex::default(),
+            fetches: AtomicU64::new(0),
+            failed_fetches: AtomicU64::new(0),
+            gate: LogGate::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches the set for the first time. Returns when to fetch it again.
+    async fn fetch_first(
+        &self,
+        has_other_keys: bool,
+        authority: &Authority,
+    ) -> Result<Duration, AccessError> {
+        let attempts_max = if has_other_keys { 1 } else { START_ATTEMPTS_MAX };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let error = match self.fetch().await {
+                Ok(fetched) => {
+                    let fresh_for = fetched.fresh_for;
+                    self.adopt(fetched);
+                    return Ok(before_stale(fresh_for));
+                }
+                Err(error) => error,
+            };
+            self.warn(&error);
+            let wait = self.options.backoff.delay(attempts, fastrand::f64());
+            if attempts < attempts_max {
+                tokio::time::sleep(wait.min(START_WAIT_MAX)).await;
+            } else if has_other_keys {
+                return Ok(wait);
+            } else {
+                let authority = name_of(authority);
+                let reason = format!("{}: {error}", self.options.url);
+                return Err(AccessError::NoUsableKey { authority, reason });
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<Fetched, FetchError> {
+        let fetched = self.fetch_uncounted().await;
+        let counter = if fetched.is_ok() { &self.fetches } else { &self.failed_fetches };
+        counter.fetch_add(1, Ordering::Relaxed);
+        fetched
+    }
+
+    async fn fetch_uncounted(&self) -> Result<Fetched, FetchError> {
+        let request = self.client.get(self.options.url.as_url().clone()).header(ACCEPT, ACCEPTED);
+        let response = request.send().await.map_err(OutgoingError::from)?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let age = max_age(response.headers()).unwrap_or(self.options.age_max);
+        let fresh_for = age.min(self.options.age_max).max(self.options.age_min);
+        let body = outgoing::body_of(response, self.options.bytes_max).await?;
+        let keys = tidings_auth::parse_jwk_set(&body, self.options.algorithm)?;
+        if keys.is_empty() {
+            return Err(FetchError::NoUsableKey);
+        }
+        let mut body_hash = [0; 32];
+        body_hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
+        Ok(Fetched { keys, body_hash, fresh_for })
+    }
+
+    /// Takes a set over. Returns whether it is another one.
+    fn adopt(&self, fetched: Fetched) -> bool {
+        let mut state = self.state();
+        state.confirmed_at = Some(Instant::now());
+        if state.body_hash == Some(fetched.body_hash) {
+            return false;
+        }
+        state.body_hash = Some(fetched.body_hash);
+        state.keys = fetched.keys;
+        state.unknown.clear();
+        true
+    }
+
+    /// Wants a fetch for the sake of a key, and says how to learn of its end; `None` if that would
+    /// not help.
+    fn ask_for(&self, key_id: &str) -> Option<Asked> {
+        let ended = self.ended.subscribe();
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.unknown.get(key_id).is_some_and(|until| now < *until) {
+            return None;
+        }
+        if state.is_fetching {
+            return Some(Asked { ended, at: None });
+        }
+        let is_too_soon = |at| now.saturating_duration_since(at) < self.options.cooldown;
+        if state.wanted_at.is_some_and(is_too_soon) {
+            return None;
+        }
+        state.wanted_at = Some(now);
+        state.is_fetching = true;
+        self.wanted.notify_one();
+        Some(Asked { ended, at: Some(now) })
+    }
+
+    /// If the set was fetched since `asked_at` and the key is not in it, there is no need to look for
+    /// it at once again.
+    fn remember_unknown(&self, key_id: &str, asked_at: Instant) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_confirmed = state.confirmed_at.is_some_and(|at| at >= asked_at);
+        if !is_confirmed || state.keys.iter().any(|key| key.id() == Some(key_id)) {
+            return;
+        }
+        if state.unknown.len() >= UNKNOWN_MAX {
+            state.unknown.retain(|_, until| now < *until);
+        }
+        if state.unknown.len() < UNKNOWN_MAX {
+            state.unknown.insert(key_id.into(), now + self.options.unknown_for);
+        }
+    }
+
+    fn warn(&self, error: &FetchError) {
+        if let Some(withheld) = self.gate.pass() {
+            let url = &self.options.url;
+            warn!(%url, %error, withheld, "cannot fetch keys; those that are known stay");
+        }
+    }
+
+    fn figures(&self) -> KeySetFigures {
+        let state = self.state();
+        KeySetFigures {
+            fetches: self.fetches.load(Ordering::Relaxed),
+            failed_fetches: self.failed_fetches.load(Ordering::Relaxed),
+            keys: state.keys.len() as u64,
+            age: state.confirmed_at.map(|at| at.elapsed()),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("url", &self.options.url).finish_non_exhaustive()
+    }
+}
+
+/// When to fetch a set that is fresh for so long: not all hubs at the same moment.
+fn before_stale(fresh_for: Duration) -> Duration {
+    fresh_for.mul_f64(0.7 + 0.2 * fastrand::f64())
+}
+
+/// How long an answer is fresh (RFC 9111, section 4.2). `None` if it does not say.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    let mut seconds = None;
+    for directive in lines.flat_map(|line| line.split(',')) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => return Some(Duration::ZERO),
+            "max-age" => seconds = value.trim().trim_matches('"').parse::<u64>().ok().or(seconds),
+            _ => {}
+        }
+    }
+    let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.trim().parse::<u64>().ok());
+    Some(Duration::from_secs(seconds?.saturating_sub(age.unwrap_or(0))))
+}
+
+fn name_of(authority: &Authority) -> String {
+    let issuer = authority.issuer.as_ref();
+    issuer.map_or_else(|| "the authority of any issuer".to_owned(), |name| format!("{name:?}"))
+}
+
+/// What a key set is (RFC 7517, section 8.5.2), and what many servers call it.
+const ACCEPTED: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1";
+
+/// A hub and its key server may be started together.
+const START_ATTEMPTS_MAX: u32 = 3;
+
+const START_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Unknown keys that are remembered, at most 256 bytes each. Over it, the cooldown alone protects
+/// the server.
+const UNKNOWN_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_says_how_long_keys_are_fresh() {
+        let check = |cache_control: &[&str], age: Option<&str>, expected: Option<u64>| {
+            let mut headers = HeaderMap::new();
+            for line in cache_control {
+                headers.append(CACHE_CONTROL, line.parse().unwrap());
+            }
+            headers.extend(age.map(|age| (AGE, age.parse().unwrap())));
+            assert_eq!(max_age(&headers), expected.map(Duration::from_secs), "{cache_control:?}");
+        };
+        check(&[], None, None);
+        check(&["public, max-age=300"], None, Some(300));
+        check(&["public", "Max-Age=\"300\""], None, Some(300));
+        check(&["max-age=300"], Some("100"), Some(200));
+        check(&["max-age=300"], Some("1000"), Some(0));
+        check(&["max-age=300, no-store"], None, Some(0));
+        check(&["no-cache"], None, Some(0));
+        check(&["max-age=soon"], None, None);
+        check(&["max-age=-1"], None, None);
+        check(&["s-maxage=5"], None, None);
+    }
+}
