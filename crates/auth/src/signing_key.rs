@@ -104,7 +104,9 @@ impl SigningKey {
         self.key
     }
 
-    pub(crate) fn with_id(mut self, id: Option<&str>) -> Self {
+    /// Names the key, in place of the name that it may have: what it signs then says `kid`.
+    #[must_use]
+    pub fn with_id(mut self, id: Option<&str>) -> Self {
         self.key = self.key.with_id(id);
         self
     }
