@@ -11,6 +11,7 @@ use crate::HttpOptions;
 use crate::body_budget::BodyBudget;
 use crate::client_address::client_address;
 use crate::client_limits::ClientLimits;
+use crate::problem_counts::ProblemCounts;
 use crate::record_input::RecordLimits;
 
 /// The hub and what the HTTP surface was told; cheap to clone.
@@ -20,6 +21,7 @@ pub(crate) struct App {
     options: Arc<HttpOptions>,
     body_budget: BodyBudget,
     client_limits: Arc<ClientLimits>,
+    problem_counts: Arc<ProblemCounts>,
     /// One permit for each stream of figures that may be open.
     stats_streams: Arc<Semaphore>,
 }
@@ -27,9 +29,19 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(hub: Hub, options: HttpOptions) -> Self {
         let stats_streams = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
-        let body_budget = BodyBudget::new(options.bodies_bytes_max.max(options.body_bytes_max));
+        let body_budget = BodyBudget::new(
+            options.bodies_bytes_max.max(options.body_bytes_max),
+            options.body_timeout,
+        );
         let client_limits = Arc::new(ClientLimits::new(&options));
-        Self { hub, options: Arc::new(options), body_budget, client_limits, stats_streams }
+        Self {
+            hub,
+            options: Arc::new(options),
+            body_budget,
+            client_limits,
+            problem_counts: Arc::default(),
+            stats_streams,
+        }
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -46,6 +58,10 @@ impl App {
 
     pub(crate) fn client_limits(&self) -> &ClientLimits {
         &self.client_limits
+    }
+
+    pub(crate) fn problem_counts(&self) -> &ProblemCounts {
+        &self.problem_counts
     }
 
     /// How many subscriptions were refused for a limit.

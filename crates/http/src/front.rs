@@ -46,6 +46,7 @@ impl Front {
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
         let mut response = self.0.pass(request).await;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            self.0.app.problem_counts().count(&problem);
             let instance = id.to_str().unwrap_or_default();
             tracing::debug!(?asked, instance, ?problem, "refused");
             // The routes have told the length of the body that was there.

@@ -8,6 +8,7 @@ mod options;
 mod header_names;
 mod app;
 mod problem;
+mod problem_counts;
 mod body_budget;
 mod query;
 mod accept;

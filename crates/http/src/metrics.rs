@@ -104,7 +104,15 @@ fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Resul
     counter(encoder, "tidings_turned_away", "Subscriptions refused for a limit", turned_away)?;
     let refused = app.client_limits().refused().map(|(limit, total)| (limit.as_str(), total));
     let all = [("connections", app.hub().figures().turned_away)].into_iter().chain(refused);
-    family(encoder, "tidings_refused", "Subscriptions and publishes refused, by limit", all)
+    family(
+        encoder,
+        "tidings_refused",
+        "Subscriptions and publishes refused, by limit",
+        "reason",
+        all,
+    )?;
+    let problems = app.problem_counts().all();
+    family(encoder, "tidings_problems", "Requests answered with a problem", "type", problems)
 }
 
 fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
@@ -135,9 +143,15 @@ fn encode_totals(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt:
 
 fn encode_families(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     let ended = figures.ended.iter().map(|(reason, total)| (reason.as_str(), *total));
-    family(encoder, "tidings_connections_closed", "Subscriptions ended, by reason", ended)?;
+    family(
+        encoder,
+        "tidings_connections_closed",
+        "Subscriptions ended, by reason",
+        "reason",
+        ended,
+    )?;
     let gaps = figures.gaps.iter().map(|(reason, total)| (reason.as_str(), *total));
-    family(encoder, "tidings_gaps", "Gaps announced, by reason", gaps)
+    family(encoder, "tidings_gaps", "Gaps announced, by reason", "reason", gaps)
 }
 
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, total: u64) -> fmt::Result {
@@ -154,11 +168,12 @@ fn family<'a>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    totals: impl Iterator<Item = (&'a str, u64)>,
+    label: &str,
+    totals: impl IntoIterator<Item = (&'a str, u64)>,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (reason, total) in totals {
-        let labels = [("reason", reason)];
+    for (value, total) in totals {
+        let labels = [(label, value)];
         ConstCounter::new(total).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())

@@ -15,14 +15,12 @@ use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidings::{Published, Record};
-use tokio::time::timeout;
 
 use crate::account::Source;
 use crate::app::App;
 use crate::body_budget::Share;
 use crate::idempotency_key::NumberedKeys;
-use crate::options::BODY_PAUSE_MAX;
-use crate::problem::{Kind, Problem, broken_body, slow_body};
+use crate::problem::{Kind, Problem, broken_body};
 use crate::record_input::event_from_json;
 
 /// Publishes `body`, as fast as its source may; answers the ids in order. Each event gets one of
@@ -91,6 +89,7 @@ impl<'a> LineStream<'a> {
             match self.next().await? {
                 Next::Bytes(bytes) => {
                     let batch = self.batch_bytes + self.batch.len() * RECORD_BYTES;
+                    self.share.received(bytes.len());
                     self.share.resize(self.rest.len() + bytes.len() + batch)?;
                     self.rest.extend_from_slice(&bytes);
                     self.take_lines().await?;
@@ -115,9 +114,11 @@ impl<'a> LineStream<'a> {
         // Between lines a body may pause for as long as it likes: it holds nothing then.
         let frame = async {
             if self.rest.is_empty() && self.batch.is_empty() {
-                return Ok(frame.await);
+                let frame = frame.await;
+                self.share.begin_anew();
+                return Ok(frame);
             }
-            timeout(BODY_PAUSE_MAX, frame).await.map_err(|_| slow_body())
+            self.share.in_time(frame).await
         };
         match frame.await? {
             None => Ok(Next::Pause),
@@ -188,6 +189,7 @@ impl<'a> LineStream<'a> {
         self.app.client_limits().publish_when_due(self.source, self.batch.len()).await;
         let published = self.app.hub().publish(std::mem::take(&mut self.batch)).await?;
         self.batch_bytes = 0;
+        self.share.begin_anew();
         self.share.resize(self.rest.len())?;
         self.published.extend(published);
         if self.published.run_count() > ID_RUNS_MAX {

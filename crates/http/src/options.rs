@@ -21,6 +21,9 @@ pub struct HttpOptions {
     /// Bytes that all bodies together hold until they are published; at least one body's worth.
     /// Default 128 MiB.
     pub bodies_bytes_max: usize,
+    /// How long a body may take, or each 64 KiB of a longer one; it is refused with `408` then. NDJSON
+    /// may pause between lines for as long as it likes. Default 30 s.
+    pub body_timeout: Duration,
     /// Events of one array. Default 100,000.
     pub array_events_max: usize,
     /// Topics of one event. Default 64.
@@ -71,6 +74,7 @@ impl Default for HttpOptions {
             hosts: None,
             body_bytes_max: 16 << 20,
             bodies_bytes_max: 128 << 20,
+            body_timeout: Duration::from_secs(30),
             array_events_max: 100_000,
             topics_max: 64,
             selectors_max: 100,
@@ -107,5 +111,3 @@ pub(crate) const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
 pub(crate) const POLL_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest reconnection time an event may give.
 pub(crate) const RETRY_MS_MAX: u64 = 24 * 60 * 60 * 1000;
-/// How long a body may pause before it is whole, or within a line.
-pub(crate) const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);

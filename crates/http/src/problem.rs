@@ -1,12 +1,12 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidings::{Position, PublishError};
-
-use crate::options::BODY_PAUSE_MAX;
 
 /// What went wrong: gives the `type`, the `title` and the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +172,11 @@ impl Problem {
         self
     }
 
+    /// The last part of its type.
+    pub(crate) fn slug(&self) -> &'static str {
+        self.kind.describe().0
+    }
+
     #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.kind
@@ -273,9 +278,8 @@ pub(crate) fn broken_body() -> Problem {
     Problem::new(Kind::InvalidJson, "Send the whole body: it ended early.")
 }
 
-/// Nothing of the body came for too long.
-pub(crate) fn slow_body() -> Problem {
-    let seconds = BODY_PAUSE_MAX.as_secs();
-    let detail = format!("Send the whole body: nothing of it came for {seconds} seconds.");
+/// The body, or the next part of it, took longer than `timeout`.
+pub(crate) fn slow_body(timeout: Duration) -> Problem {
+    let detail = format!("Send the body faster: too little of it came in {timeout:?}.");
     Problem::new(Kind::BodyTimeout, detail)
 }

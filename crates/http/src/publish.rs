@@ -15,7 +15,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings::{Position, Published, Record};
-use tokio::time::timeout;
 
 use crate::account::Source;
 use crate::app::App;
@@ -23,8 +22,7 @@ use crate::body_budget::Share;
 use crate::cors::is_listed;
 use crate::idempotency_key::RequestKey;
 use crate::ndjson;
-use crate::options::BODY_PAUSE_MAX;
-use crate::problem::{Kind, Problem, broken_body, slow_body};
+use crate::problem::{Kind, Problem, broken_body};
 use crate::record_input::{Events, event_from_form, from_json};
 
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
@@ -143,17 +141,18 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Reads a body to its end; `share` is what it may hold until it is published.
+/// Reads a body to its end; `share` is what it may hold until it is published, and how long it has.
 async fn whole(body: Body, body_bytes_max: usize, share: &mut Share) -> Result<Bytes, Problem> {
     let mut body = Limited::new(body, body_bytes_max);
     // Most bodies arrive in one piece and are not copied.
     let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
     loop {
-        match timeout(BODY_PAUSE_MAX, body.frame()).await {
-            Ok(None) if whole.is_empty() => return Ok(first),
-            Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Ok(frame))) => {
+        match share.in_time(body.frame()).await? {
+            None if whole.is_empty() => return Ok(first),
+            None => return Ok(whole.freeze()),
+            Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();
+                share.received(data.len());
                 share.resize(first.len() + whole.len() + data.len())?;
                 if first.is_empty() && whole.is_empty() {
                     first = data;
@@ -162,11 +161,10 @@ async fn whole(body: Body, body_bytes_max: usize, share: &mut Share) -> Result<B
                     whole.extend_from_slice(&data);
                 }
             }
-            Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
+            Some(Err(error)) if error.is::<LengthLimitError>() => {
                 return Err(body_too_large(body_bytes_max));
             }
-            Ok(Some(Err(_))) => return Err(broken_body()),
-            Err(_) => return Err(slow_body()),
+            Some(Err(_)) => return Err(broken_body()),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,6 +15,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tidings::{EventLog, Hub, HubOptions, MemoryLog, random_epoch};
 use tidings_http::{HttpOptions, router};
+use tokio::time::Interval;
 use tower::ServiceExt;
 
 fn hub() -> (Arc<MemoryLog>, Router) {
@@ -119,4 +121,62 @@ async fn a_body_that_meets_a_finished_topic_says_how_far_it_came() {
     assert_eq!(problem["published"], 1);
     assert_eq!(problem["lastEventId"], json!(format!("{}-2", log.epoch())));
     assert_eq!(log.bounds().next, 3);
+}
+
+/// A body that sends a piece at each tick, and ends with the last one.
+struct Slow {
+    pieces: std::vec::IntoIter<String>,
+    ticks: Interval,
+}
+
+impl HttpBody for Slow {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.pieces.len() > 0 {
+            ready!(self.ticks.poll_tick(cx));
+        }
+        Poll::Ready(self.pieces.next().map(|piece| Ok(Frame::data(piece.into()))))
+    }
+}
+
+async fn check_slow(content_type: &str, every_s: u64, pieces: Vec<String>, expected: u16) {
+    let (_, router) = hub();
+    let ticks = tokio::time::interval(Duration::from_secs(every_s));
+    let count = pieces.len();
+    let body = Body::new(Slow { pieces: pieces.into_iter(), ticks });
+    let (status, answer) = ask(&router, publish(content_type, body)).await;
+    let case = format!("{count} pieces of {content_type}, one in {every_s} s: {answer}");
+    assert_eq!(status.as_u16(), expected, "{case}");
+    if status == StatusCode::REQUEST_TIMEOUT {
+        assert_eq!(answer["type"], "urn:tidings:problem:body-timeout", "{case}");
+    }
+}
+
+/// JSON in pieces of so many bytes.
+fn pieces(count: usize, piece_bytes: usize) -> Vec<String> {
+    let mut pieces = vec![" ".repeat(piece_bytes); count];
+    *pieces.last_mut().unwrap() = r#"{"topic":"a"}"#.to_owned();
+    pieces
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_comes_in_time_or_is_refused() {
+    let (json, ndjson) = ("application/json", "application/x-ndjson");
+    check_slow(json, 1, pieces(20, 1), 200).await;
+    check_slow(json, 29, pieces(3, 1), 408).await;
+    check_slow(json, 1, pieces(1_000, 1), 408).await;
+    check_slow(json, 29, pieces(10, 64 << 10), 200).await;
+    check_slow("application/x-www-form-urlencoded", 31, vec!["topic=a".to_owned(); 2], 408).await;
+
+    let line = "{\"topic\":\"a\"}\n".to_owned();
+    let (begin, end) = line.split_at(5);
+    check_slow(ndjson, 3_600, vec![line.clone(); 5], 200).await;
+    check_slow(ndjson, 29, vec![begin.to_owned(), end.to_owned(), line.clone()], 200).await;
+    check_slow(ndjson, 31, vec![line.clone(), begin.to_owned(), end.to_owned()], 408).await;
+    check_slow(ndjson, 29, line.chars().map(String::from).collect(), 408).await;
 }

@@ -163,6 +163,8 @@ async fn events_are_published_at_a_rate() {
     }
     let counted = metric(&served, "tidings_refused_total{reason=\"publish_rate\"}").await;
     assert_eq!(counted, refused + 1);
+    let problems = "tidings_problems_total{type=\"too-many-requests\"}";
+    assert_eq!(metric(&served, problems).await, refused + 1);
     assert_eq!(metric(&served, "tidings_turned_away_total").await, 0);
 }
 
