@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use thiserror::Error;
 use tidings_auth::{Grant, Revocation, RevocationError, TOKEN_BYTES_MAX, TokenError, UnixSeconds};
@@ -11,12 +12,12 @@ use tokio::task::JoinSet;
 
 use crate::authorization::Authorizer;
 use crate::calendar::unix_seconds;
+use crate::connections::Informer;
 use crate::keyring::{Keyring, Trust};
 use crate::revocation_book::RevocationBook;
 use crate::token_cache::{TokenCache, TokenHash};
 use crate::{
-    AccessFigures, AccessOptions, AuthorizeError, ConnectionAbout, ConnectionNews, NewsFigures,
-    Question,
+    AccessFigures, AccessOptions, AuthorizeError, ConnectionAbout, ConnectionNews, Question,
 };
 
 /// Who may do what: whose tokens are believed, who else is asked, and what is remembered of it.
@@ -116,6 +117,7 @@ struct Inner {
     tokens: TokenCache,
     revocations: RevocationBook,
     authorizer: Option<Arc<Authorizer>>,
+    informer: Option<Arc<Informer>>,
     counters: TokenCounters,
     /// What goes on in the background; ends with this.
     _tasks: JoinSet<()>,
@@ -133,6 +135,7 @@ impl Access {
             tokens: TokenCache::new(tokens_max),
             revocations: RevocationBook::in_memory(revocations_max),
             authorizer: None,
+            informer: None,
             counters: TokenCounters::default(),
             _tasks: JoinSet::new(),
         }))
@@ -156,11 +159,16 @@ impl Access {
             .transpose()?;
         let mut tasks = JoinSet::new();
         let keyring = Keyring::start(options.authorities, &mut tasks).await?;
+        let informer = options
+            .connection_webhook
+            .map(|webhook| Informer::start(webhook, options.webhook_secret, folder, &mut tasks))
+            .transpose()?;
         Ok(Self(Arc::new(Inner {
             keyring,
             tokens: TokenCache::new(options.tokens_max),
             revocations,
             authorizer,
+            informer,
             counters: TokenCounters::default(),
             _tasks: tasks,
         })))
@@ -220,8 +228,16 @@ impl Access {
     /// that the user is there, and when the last stream of the user is gone.
     #[must_use = "the stream counts as ended when this is dropped"]
     pub fn connected(&self, about: &ConnectionAbout) -> Option<ConnectionNews> {
-        let _ = about;
-        None
+        self.0.informer.as_ref()?.connected(about)
+    }
+
+    /// The hub is about to end all streams, and itself. Without a folder, tells the connection
+    /// webhook that all users are gone, and returns when that is delivered, or after `within`. With
+    /// one, returns at once: the next process goes on.
+    pub async fn finish(&self, within: Duration) {
+        if let Some(informer) = &self.0.informer {
+            informer.finish(within).await;
+        }
     }
 
     /// Blocks a token id until a time, at once, and beyond the end of the process if there is a
@@ -255,7 +271,7 @@ impl Access {
             tokens_refused: inner.counters.refused(),
             key_sets: inner.keyring.figures(),
             authorization: inner.authorizer.as_ref().map(|it| it.figures()).unwrap_or_default(),
-            news: NewsFigures::default(),
+            news: inner.informer.as_ref().map(|it| it.figures()).unwrap_or_default(),
             revocations: inner.revocations.len() as u64,
         }
     }

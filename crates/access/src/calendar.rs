@@ -16,7 +16,6 @@ pub(crate) fn unix_seconds() -> UnixSeconds {
 }
 
 /// `2026-11-21T23:12:17.042Z` (RFC 3339), up to the year 9999.
-#[allow(dead_code)]
 pub(crate) fn rfc3339(unix_ms: u64) -> String {
     let (seconds, millis) = (unix_ms / 1000, unix_ms % 1000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -26,7 +25,6 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
 }
 
 /// Year, month and day in the Gregorian calendar, `days` after 1970-01-01.
-#[allow(dead_code)]
 fn civil(days: u64) -> (u64, u64, u64) {
     // Years that begin in March put the leap day at their end, so that months before it are alike:
     // 153 days in each five of them. 719,468 days lie between 0000-03-01 and 1970-01-01.
@@ -43,7 +41,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-#[allow(dead_code)]
 const DAYS_OF_400_YEARS: u64 = 146_097;
 
 #[cfg(test)]

@@ -67,12 +67,25 @@ impl Journal {
 
     /// Appends `lines`, all or none, and returns when they are on the disk.
     pub(crate) fn append<T: Serialize>(&mut self, lines: &[T]) -> io::Result<()> {
+        self.append_then(lines, File::sync_data)
+    }
+
+    /// Appends `lines`, all or none; a power cut may lose them.
+    pub(crate) fn append_unsynced<T: Serialize>(&mut self, lines: &[T]) -> io::Result<()> {
+        self.append_then(lines, |_| Ok(()))
+    }
+
+    fn append_then<T: Serialize>(
+        &mut self,
+        lines: &[T],
+        then: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
         if self.has_leftover {
             self.file.set_len(self.bytes)?;
             self.has_leftover = false;
         }
         let text = text_of(lines.iter())?;
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(&text).and_then(|()| then(&self.file));
         if let Err(error) = written {
             self.has_leftover = self.file.set_len(self.bytes).is_err();
             return Err(error);

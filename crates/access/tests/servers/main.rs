@@ -5,3 +5,4 @@ mod stand;
 mod issuer;
 mod key_sets;
 mod authorization;
+mod connections;
