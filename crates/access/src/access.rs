@@ -192,6 +192,12 @@ impl Access {
         self.0.authorizer.is_some()
     }
 
+    /// Tells whether there is a server that is told of [connections](Self::connected).
+    #[must_use]
+    pub fn has_connection_webhook(&self) -> bool {
+        self.0.informer.is_some()
+    }
+
     /// Verifies a token, or remembers that it did.
     ///
     /// A token with an unknown key waits for the key sets to be fetched again, where that was not

@@ -16,8 +16,6 @@ mod selectors;
 mod serve;
 mod settings;
 mod tail;
-mod token;
-mod trust;
 mod value;
 
 fn main() -> ExitCode {

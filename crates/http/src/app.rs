@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use tidings::Hub;
+use tidings_access::Access;
 use tokio::sync::Semaphore;
 
 use crate::HttpOptions;
@@ -13,6 +14,7 @@ use crate::client_address::client_address;
 use crate::client_limits::ClientLimits;
 use crate::problem_counts::ProblemCounts;
 use crate::record_input::RecordLimits;
+use crate::tickets::Tickets;
 
 /// The hub and what the HTTP surface was told; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +26,7 @@ pub(crate) struct App {
     problem_counts: Arc<ProblemCounts>,
     /// One permit for each stream of figures that may be open.
     stats_streams: Arc<Semaphore>,
+    tickets: Tickets,
 }
 
 impl App {
@@ -34,6 +37,7 @@ impl App {
             options.body_timeout,
         );
         let client_limits = Arc::new(ClientLimits::new(&options));
+        let tickets = Tickets::new(options.tickets_max);
         Self {
             hub,
             options: Arc::new(options),
@@ -41,6 +45,7 @@ impl App {
             client_limits,
             problem_counts: Arc::default(),
             stats_streams,
+            tickets,
         }
     }
 
@@ -50,6 +55,14 @@ impl App {
 
     pub(crate) fn options(&self) -> &HttpOptions {
         &self.options
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.options.access
+    }
+
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     pub(crate) fn body_budget(&self) -> &BodyBudget {
@@ -86,6 +99,7 @@ impl App {
         RecordLimits {
             array_events_max: self.options.array_events_max,
             topics_max: self.options.topics_max,
+            default_private: self.options.default_private,
             event_bytes_max: self.hub.options().limits.event_bytes_max,
         }
     }

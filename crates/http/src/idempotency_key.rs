@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use aws_lc_rs::digest;
 use axum::http::{HeaderMap, HeaderValue};
-use tidings::{Key, Record};
+use tidings::{Identity, Key, Record};
 
 use crate::header_names::IDEMPOTENCY_KEY;
 use crate::problem::{Kind, Problem};
@@ -85,6 +86,37 @@ fn unquoted(value: &HeaderValue) -> Option<String> {
         });
     }
     Some(key)
+}
+
+/// Makes a key one of the user's own: otherwise any publisher could keep the event of another from
+/// being published, by using its key first. Tokens without a user, as backends have them, share their
+/// keys.
+pub(crate) fn make_own(record: &mut Record, identity: &Identity) {
+    let (Some(key), Some(user)) = (&record.key, &identity.user) else { return };
+    let mut owner = digest::Context::new(&digest::SHA256);
+    for part in [identity.issuer.as_deref().unwrap_or_default(), user] {
+        // So that no two pairs read the same.
+        owner.update(&(part.len() as u64).to_le_bytes());
+        owner.update(part.as_bytes());
+    }
+    let owner = hex(&owner.finish().as_ref()[..OWNER_BYTES]);
+    let own = Key::parse(&format!("{owner}~{}", key.as_str()));
+    // One that is too long with its owner is known by its digest.
+    let own = own.or_else(|_| {
+        let key = digest::digest(&digest::SHA256, key.as_str().as_bytes());
+        Key::parse(&format!("{owner}~~{}", hex(key.as_ref())))
+    });
+    record.key = own.ok();
+}
+
+/// Enough that no two users are taken for one.
+const OWNER_BYTES: usize = 12;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {

@@ -1,28 +1,37 @@
 //! `GET /metrics`: what the hub counts, for Prometheus. Never labelled by topic or user.
 
 use std::fmt;
+use std::sync::atomic::AtomicI64;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use tidings::{Figures, HistogramFigures};
 
 use crate::app::App;
+use crate::authorize::check_figures;
 
-pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    if let Err(problem) = check_figures(&app, &head).await {
+        return problem.into_response();
+    }
     let mut registry = Registry::default();
+    let tickets = Gauge::<i64, AtomicI64>::default();
+    tickets.set(app.tickets().count() as i64);
+    registry.register("tidings_tickets", "Tickets that are out", tickets);
     registry.register_collector(Box::new(HubCollector(app)));
     let mut text = String::new();
     encode(&mut text, &registry).expect("a string takes everything");
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (content_type, text) = if accept.contains("application/openmetrics-text") {
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     } else {

@@ -16,22 +16,22 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidings::{Published, Record};
 
-use crate::account::Source;
 use crate::app::App;
 use crate::body_budget::Share;
 use crate::idempotency_key::NumberedKeys;
 use crate::problem::{Kind, Problem, broken_body};
+use crate::publisher::Publisher;
 use crate::record_input::event_from_json;
 
-/// Publishes `body`, as fast as its source may; answers the ids in order. Each event gets one of
+/// Publishes `body`, as fast as its publisher may; answers the ids in order. Each event gets one of
 /// `keys`.
 pub(crate) async fn publish(
     app: &App,
-    source: Source<'_>,
+    publisher: Publisher,
     body: Body,
     keys: Option<NumberedKeys>,
 ) -> Result<Published, Problem> {
-    let mut stream = LineStream::new(app, source, body, keys);
+    let mut stream = LineStream::new(app, publisher, body, keys);
     match stream.publish_all().await {
         Ok(()) => Ok(stream.published),
         Err(problem) => Err(problem.published(stream.published.count(), stream.published.last())),
@@ -40,7 +40,7 @@ pub(crate) async fn publish(
 
 struct LineStream<'a> {
     app: &'a App,
-    source: Source<'a>,
+    publisher: Publisher,
     body: Body,
     keys: Option<NumberedKeys>,
     share: Share,
@@ -65,11 +65,11 @@ enum Next {
 }
 
 impl<'a> LineStream<'a> {
-    fn new(app: &'a App, source: Source<'a>, body: Body, keys: Option<NumberedKeys>) -> Self {
+    fn new(app: &'a App, publisher: Publisher, body: Body, keys: Option<NumberedKeys>) -> Self {
         let known = http_body::Body::size_hint(&body).upper();
         Self {
             app,
-            source,
+            publisher,
             events_max: app.client_limits().publish_burst().unwrap_or(usize::MAX),
             body,
             keys,
@@ -164,6 +164,9 @@ impl<'a> LineStream<'a> {
         if let Some(keys) = &mut self.keys {
             keys.give_to(&mut record);
         }
+        self.publisher
+            .admit(&mut record)
+            .map_err(|problem| problem.at(&format!("Line {}", self.line)).line(self.line))?;
         self.batch_bytes += line.len();
         self.batch.push(record);
         Ok(())
@@ -186,7 +189,10 @@ impl<'a> LineStream<'a> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.app.client_limits().publish_when_due(self.source, self.batch.len()).await;
+        let source = self.publisher.source();
+        self.app.client_limits().publish_when_due(source, self.batch.len()).await;
+        // What began long ago may not be allowed any more.
+        self.publisher.check_again(self.app).await?;
         let published = self.app.hub().publish(std::mem::take(&mut self.batch)).await?;
         self.batch_bytes = 0;
         self.share.begin_anew();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tidings_access::Access;
 
 use crate::Tls;
 
@@ -62,6 +63,28 @@ pub struct HttpOptions {
     /// How fast a user, or where none is known an address, may publish events; `None` for any rate.
     /// What is faster is refused, and NDJSON is read more slowly. Default `None`.
     pub publish_rate: Option<Rate>,
+    /// Whose tokens are believed, and who else is asked. Default [`Access::open`]: everyone who
+    /// reaches the hub may publish and subscribe.
+    pub access: Access,
+    /// Whether subscribers without a token receive public events, once not everyone is trusted.
+    /// Default false.
+    pub anonymous: bool,
+    /// Whether an event is private that does not say so. Default false.
+    pub default_private: bool,
+    /// The cookie that a token may stand in. Default `tidings_token`.
+    pub token_cookie: String,
+    /// Whether a token may stand in the query parameter `access_token` of a `GET`. Default true.
+    pub query_token: bool,
+    /// How long a ticket lasts unless its request says otherwise; at most a day. Default 1 h.
+    pub ticket_lifetime: Duration,
+    /// Tickets that have been issued and have not expired; further requests get a `503`.
+    /// Default 100,000.
+    pub tickets_max: usize,
+    /// Whether those who are trusted for reaching the hub may operate it: list and close connections.
+    /// Default false.
+    pub open_operation: bool,
+    /// Whether `/metrics` and `/stats` are for everyone, not only for operators. Default true.
+    pub public_figures: bool,
     /// Certificate and key with which [`serve`](crate::serve) encrypts; `None` for plain HTTP.
     /// Default `None`.
     pub tls: Option<Tls>,
@@ -89,6 +112,15 @@ impl Default for HttpOptions {
             connections_per_user_max: None,
             connect_rate: None,
             publish_rate: None,
+            access: Access::open(),
+            anonymous: false,
+            default_private: false,
+            token_cookie: "tidings_token".to_owned(),
+            query_token: true,
+            ticket_lifetime: Duration::from_secs(60 * 60),
+            tickets_max: 100_000,
+            open_operation: false,
+            public_figures: true,
             tls: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -25,6 +25,12 @@ pub(crate) enum Kind {
     NotFound,
     MethodNotAllowed,
     NotAcceptable,
+    AmbiguousCredentials,
+    MissingToken,
+    InvalidToken,
+    InvalidTicket,
+    Denied,
+    MissingRight,
     TopicFinished,
     EventTooLarge,
     BodyTooLarge,
@@ -32,7 +38,10 @@ pub(crate) enum Kind {
     UnsupportedMediaType,
     TooManyRequests,
     TooManyConnections,
+    TooManyTickets,
     TooBusy,
+    AuthorizationUnavailable,
+    RevocationFailed,
     ShuttingDown,
     LogUnavailable,
 }
@@ -76,6 +85,14 @@ impl Kind {
             Self::NotAcceptable => {
                 ("not-acceptable", "The hub has no answer of this media type", S::NOT_ACCEPTABLE)
             }
+            Self::AmbiguousCredentials => {
+                ("ambiguous-credentials", "More than one credential is given", S::BAD_REQUEST)
+            }
+            Self::MissingToken => ("missing-token", "A token is missing", S::UNAUTHORIZED),
+            Self::InvalidToken => ("invalid-token", "The token does not hold", S::UNAUTHORIZED),
+            Self::InvalidTicket => ("invalid-ticket", "The ticket does not hold", S::UNAUTHORIZED),
+            Self::Denied => ("denied", "The application does not admit the client", S::FORBIDDEN),
+            Self::MissingRight => ("missing-right", "A right is missing", S::FORBIDDEN),
             Self::TopicFinished => ("topic-finished", "A topic is finished", S::CONFLICT),
             Self::EventTooLarge => {
                 ("event-too-large", "An event is too large", S::PAYLOAD_TOO_LARGE)
@@ -93,6 +110,17 @@ impl Kind {
             Self::TooManyConnections => {
                 ("too-many-connections", "Too many connections are open", S::SERVICE_UNAVAILABLE)
             }
+            Self::TooManyTickets => {
+                ("too-many-tickets", "Too many tickets are out", S::SERVICE_UNAVAILABLE)
+            }
+            Self::AuthorizationUnavailable => (
+                "authorization-unavailable",
+                "Nobody says what the client may do",
+                S::SERVICE_UNAVAILABLE,
+            ),
+            Self::RevocationFailed => {
+                ("revocation-failed", "The token is not blocked for good", S::SERVICE_UNAVAILABLE)
+            }
             Self::TooBusy => {
                 ("too-busy", "Too much is being published at once", S::SERVICE_UNAVAILABLE)
             }
@@ -102,6 +130,20 @@ impl Kind {
             Self::LogUnavailable => {
                 ("log-unavailable", "The log cannot be written now", S::SERVICE_UNAVAILABLE)
             }
+        }
+    }
+}
+
+impl Kind {
+    /// What a client is told to bring along (RFC 6750, section 3).
+    fn challenge(self) -> Option<&'static str> {
+        match self {
+            Self::MissingToken => Some("Bearer"),
+            Self::InvalidToken => Some(r#"Bearer error="invalid_token""#),
+            Self::InvalidTicket => Some(r#"Bearer error="invalid_token""#),
+            Self::AmbiguousCredentials => Some(r#"Bearer error="invalid_request""#),
+            Self::MissingRight => Some(r#"Bearer error="insufficient_scope""#),
+            _ => None,
         }
     }
 }
@@ -229,6 +271,9 @@ impl IntoResponse for Problem {
         let mut response = self.kind.describe().2.into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(challenge) = self.kind.challenge() {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -16,13 +16,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings::{Position, Published, Record};
 
-use crate::account::Source;
 use crate::app::App;
 use crate::body_budget::Share;
 use crate::cors::is_listed;
 use crate::idempotency_key::RequestKey;
 use crate::ndjson;
 use crate::problem::{Kind, Problem, broken_body};
+use crate::publisher::Publisher;
 use crate::record_input::{Events, event_from_form, from_json};
 
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
@@ -42,36 +42,41 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
         .and_then(|()| refuse_encoded(request.headers()))
         .and_then(|()| RequestKey::of(request.headers()))
         .map_err(Problem::closing)?;
-    let address = app.client_address(request.extensions(), request.headers());
-    let source = Source { identity: None, address };
+    let (head, body) = request.into_parts();
+    let publisher = Publisher::of(app, &head).await.map_err(Problem::closing)?;
     let mut share = app.body_budget().share();
     let body_bytes_max = app.options().body_bytes_max;
     match media_type.as_str() {
         "application/json" => {
-            let body = whole(request.into_body(), body_bytes_max, &mut share);
+            let body = whole(body, body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
             match from_json(&body, app.record_limits())? {
-                Events::One(record) => publish_one(app, source, record, key).await,
+                Events::One(record) => publish_one(app, &publisher, record, key).await,
                 Events::Several(mut records) => {
                     if let Some(mut keys) = key.map(RequestKey::numbered).transpose()? {
                         records.iter_mut().for_each(|record| keys.give_to(record));
                     }
-                    app.client_limits().publish(source, records.len())?;
+                    app.client_limits().publish(publisher.source(), records.len())?;
+                    for (place, record) in records.iter_mut().enumerate() {
+                        publisher
+                            .admit(record)
+                            .map_err(|it| it.at(&format!("Event {} of the array", place + 1)))?;
+                    }
                     Ok(ids(app.hub().publish(records).await?))
                 }
             }
         }
         "application/x-www-form-urlencoded" => {
-            let body = whole(request.into_body(), body_bytes_max, &mut share);
+            let body = whole(body, body_bytes_max, &mut share);
             let body = body.await.map_err(Problem::closing)?;
             let record = event_from_form(&body, app.record_limits())?;
-            publish_one(app, source, record, key).await
+            publish_one(app, &publisher, record, key).await
         }
         "application/x-ndjson" => {
             let published = async {
                 let keys = key.map(RequestKey::numbered).transpose()?;
                 // In a box of its own: it is far larger than what a single event needs.
-                Box::pin(ndjson::publish(app, source, request.into_body(), keys)).await
+                Box::pin(ndjson::publish(app, publisher, body, keys)).await
             };
             Ok(ids(published.await.map_err(Problem::closing)?))
         }
@@ -86,14 +91,15 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
 
 async fn publish_one(
     app: &App,
-    source: Source<'_>,
+    publisher: &Publisher,
     mut record: Record,
     key: Option<RequestKey>,
 ) -> Result<Response, Problem> {
     if let Some(key) = key {
         key.give_to(&mut record)?;
     }
-    app.client_limits().publish(source, 1)?;
+    publisher.admit(&mut record)?;
+    app.client_limits().publish(publisher.source(), 1)?;
     Ok(id(&app.hub().publish(vec![record]).await?))
 }
 
@@ -142,7 +148,11 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads a body to its end; `share` is what it may hold until it is published, and how long it has.
-async fn whole(body: Body, body_bytes_max: usize, share: &mut Share) -> Result<Bytes, Problem> {
+pub(crate) async fn whole(
+    body: Body,
+    body_bytes_max: usize,
+    share: &mut Share,
+) -> Result<Bytes, Problem> {
     let mut body = Limited::new(body, body_bytes_max);
     // Most bodies arrive in one piece and are not copied.
     let (mut first, mut whole) = (Bytes::new(), BytesMut::new());

@@ -20,6 +20,8 @@ pub(crate) struct RecordLimits {
     pub(crate) array_events_max: usize,
     pub(crate) topics_max: usize,
     pub(crate) event_bytes_max: usize,
+    /// Whether an event is private that does not say so.
+    pub(crate) default_private: bool,
 }
 
 /// What a JSON body holds.
@@ -76,7 +78,7 @@ pub(crate) fn event_from_json(json: &[u8], limits: RecordLimits) -> Result<Recor
             _ => return Err(unknown_field(&name)),
         }
     }
-    draft.finish()
+    draft.finish(limits)
 }
 
 /// Reads one event that is an HTML form.
@@ -100,7 +102,7 @@ pub(crate) fn event_from_form(body: &[u8], limits: RecordLimits) -> Result<Recor
     if !topics.is_empty() {
         draft.set_topics(&Texts::Several(topics), limits)?;
     }
-    draft.finish()
+    draft.finish(limits)
 }
 
 /// An event of which some fields have been read.
@@ -180,11 +182,11 @@ impl Draft {
         once(&mut self.is_final, is_final, "final")
     }
 
-    fn finish(self) -> Result<Record, Problem> {
+    fn finish(self, limits: RecordLimits) -> Result<Record, Problem> {
         Ok(Record {
             topics: self.topics.ok_or_else(missing_topic)?,
             event_type: self.event_type,
-            private: self.private.unwrap_or(false),
+            private: self.private.unwrap_or(limits.default_private),
             data: self.data.unwrap_or_default().into(),
             retry_ms: self.retry_ms,
             key: self.key,

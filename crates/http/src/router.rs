@@ -3,13 +3,16 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, delete, get, post};
 use tidings::Hub;
 
 use crate::app::App;
 use crate::front::Front;
 use crate::hosts::Hosts;
-use crate::{HttpOptions, cors, health, metrics, page, publish, stats, subscribe};
+use crate::{
+    HttpOptions, connections, cors, health, metrics, page, publish, revocations, stats, subscribe,
+    tickets,
+};
 
 /// The routes of a hub, to be served by [`serve`](crate::serve) or mounted in an axum application.
 ///
@@ -43,9 +46,13 @@ pub(crate) fn is_publish(request: &Request) -> bool {
     request.method() == Method::POST && request.uri().path() == EVENTS
 }
 
-fn routes() -> [(&'static str, MethodRouter<App>); 8] {
+fn routes() -> [(&'static str, MethodRouter<App>); 12] {
     [
         (EVENTS, get(subscribe::subscribe).post(publish::publish)),
+        ("/tickets", post(tickets::issue)),
+        ("/connections", get(connections::list).delete(connections::close)),
+        ("/connections/{id}", delete(connections::close_one)),
+        ("/revocations", get(revocations::list).post(revocations::revoke)),
         ("/stats", get(stats::stats)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::Frame;
 use tidings_sse::EventFields;
@@ -16,9 +16,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::app::App;
+use crate::authorize::check_figures;
 use crate::subscribe::{event_stream, turned_away};
 
-pub(crate) async fn stats(State(app): State<App>) -> Response {
+pub(crate) async fn stats(State(app): State<App>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    if let Err(problem) = check_figures(&app, &head).await {
+        return problem.into_response();
+    }
     let permit = Arc::clone(app.stats_streams()).try_acquire_owned();
     let Some(permit) = permit.ok().filter(|_| !app.hub().is_shutting_down()) else {
         return turned_away(&app, Duration::ZERO);

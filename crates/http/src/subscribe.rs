@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,24 +10,27 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidings::{
-    Admission, Begin, Client, EventType, Interest, Rights, Selector, SubscribeError,
-    SubscribeOptions, Subscription,
+    Admission, Client, EndReason, Interest, Position, SubscribeError, SubscribeOptions,
+    Subscription,
 };
+use tidings_access::{ConnectionAbout, ConnectionNews};
+use tidings_auth::UnixSeconds;
 
 use crate::accept::{self, Form};
 use crate::account::Source;
 use crate::app::App;
+use crate::authorize::{Caller, time_until};
 use crate::connection::Line;
 use crate::header_names::{LAST_EVENT_ID, X_ACCEL_BUFFERING};
-use crate::options::{POLL_WAIT_DEFAULT, POLL_WAIT_MAX};
 use crate::poll;
 use crate::problem::{Kind, Problem};
-use crate::query::{pairs, text};
 use crate::takeover;
+use crate::tickets::{self, OpenedTicket};
+use crate::wanted::Wanted;
 
 pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Response {
     let (head, _) = request.into_parts();
@@ -37,147 +41,99 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Respo
 }
 
 async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
-    let query = head.uri.query().unwrap_or_default();
-    let mut wanted = Wanted::parse(query.as_bytes(), app.options().selectors_max)?;
-    wanted.resume_by_header(&head.headers);
+    let Admitting { wanted, caller, expires_at, ticket } = admitting(app, head).await?;
     let form = accept::choose(&head.headers, wanted.poll.is_some()).ok_or_else(not_acceptable)?;
     let address = app.client_address(&head.extensions, &head.headers);
-    let held = match app.client_limits().connect(Source { identity: None, address }) {
-        Ok(held) => held,
+    let identity = caller.identity();
+    let source = Source { identity: identity.map(|it| &**it), address };
+    let places = match app.client_limits().connect(source) {
+        Ok(places) => places,
         Err(reason) if form == Form::EventStream => return Ok(turned_away(app, reason.wait())),
         Err(reason) => return Err(come_back(app, reason.into())),
     };
     let line = head.extensions.get::<Line>().cloned();
     let is_direct = wanted.poll.is_none() && line.as_ref().is_some_and(|line| line.can_be_taken);
+    let held = Held { news: Arc::default(), ticket: ticket.clone() };
+    let news = Arc::clone(&held.news);
+    let is_told = identity.is_some() && app.access().has_connection_webhook();
+    let is_held = ticket.is_some() || is_told;
+    let on_end = is_held.then(|| Box::new(move |reason| held.end(reason)) as _);
+    let on_end = places.until_end(on_end);
+    let client = Client { identity: identity.cloned(), address, on_end };
     let options = SubscribeOptions {
         begin: wanted.begin,
         control_off: wanted.control_off,
         conflate: wanted.conflate,
         poll: wanted.poll,
         abort: line.map(|line| Box::new(move || line.breaker.break_off()) as _),
-        client: Some(Box::new(Client { address, on_end: held.until_end(None), identity: None })),
-        ..SubscribeOptions::default()
+        client: Some(Box::new(client)),
+        expires_in: expires_at.map(time_until),
     };
-    let interest = Interest::new(wanted.selectors, wanted.event_types, Rights::everything());
-    match (app.hub().admit(interest, options), form) {
-        (Ok(admission), Form::EventStream) => Ok(stream(app, admission, is_direct)),
-        (Ok(admission), Form::Json) => Ok(poll::answer(admission.pull()).await),
-        (Err(error), form) => refused(app, error, form),
+    let rights = caller.subscribe_rights();
+    let interest = Interest::new(wanted.selectors, wanted.event_types, rights);
+    let admission = match app.hub().admit(interest, options) {
+        Ok(admission) => admission,
+        Err(error) => return refused(app, error, form),
+    };
+    // From here on it is open.
+    if let Some(identity) = identity.filter(|_| is_told) {
+        let about = ConnectionAbout { identity: Arc::clone(identity), ip: address };
+        *news.lock().expect(UNPOISONED) = app.access().connected(&about);
     }
-}
-
-/// What the query asks for.
-#[derive(Default)]
-struct Wanted {
-    selectors: Vec<Selector>,
-    event_types: Vec<EventType>,
-    begin: Begin,
-    control_off: bool,
-    conflate: bool,
-    poll: Option<Duration>,
-}
-
-impl Wanted {
-    /// Reads a query. Parameters that are not known are left alone: browsers and caches add some.
-    fn parse(query: &[u8], selectors_max: usize) -> Result<Self, Problem> {
-        let mut wanted = Self::default();
-        let (mut last, mut id, mut is_poll, mut wait) = (None, Vec::new(), false, None);
-        for (name, value) in pairs(query) {
-            match name.as_slice() {
-                b"topic" => wanted.add_selector(value, selectors_max)?,
-                b"event" => wanted.add_event_type(value, selectors_max)?,
-                b"last" => last = Some(parse_last(&value)?),
-                b"lastEventId" | b"lastEventID" | b"last_event_id" => id = value,
-                b"mode" => is_poll = choice(&value, "mode", ["stream", "poll"])?,
-                b"control" => wanted.control_off = choice(&value, "control", ["on", "off"])?,
-                b"conflate" => wanted.conflate = choice(&value, "conflate", ["0", "1"])?,
-                b"wait" => wait = Some(parse_wait(&value)?),
-                _ => {}
-            }
+    let begins_after = admission.begins_after();
+    if let Some(ticket) = &ticket {
+        ticket.begin(begins_after);
+    }
+    match form {
+        Form::EventStream => {
+            let first_id = ticket.and(begins_after);
+            Ok(stream(app, admission, is_direct, first_id))
         }
-        if wanted.selectors.is_empty() {
-            let detail =
-                "Name what to subscribe to: ?topic=orders, ?topic=orders/{id} or ?topic=*.";
-            return Err(Problem::new(Kind::MissingTopic, detail).field("topic"));
+        Form::Json => Ok(poll::answer(admission.pull()).await),
+    }
+}
+
+/// A subscription that is to be opened.
+struct Admitting {
+    wanted: Wanted,
+    caller: Caller,
+    /// When it may last no longer.
+    expires_at: Option<UnixSeconds>,
+    ticket: Option<Arc<OpenedTicket>>,
+}
+
+async fn admitting(app: &App, head: &Parts) -> Result<Admitting, Problem> {
+    let query = head.uri.query().unwrap_or_default();
+    if let Some(id) = tickets::in_query(query)? {
+        let (opened, wanted) = tickets::open(app, head, id)?;
+        let (caller, expires_at) = (opened.stream().caller.clone(), Some(opened.expires_at()));
+        return Ok(Admitting { wanted, caller, expires_at, ticket: Some(Arc::new(opened)) });
+    }
+    let mut wanted = Wanted::parse(query.as_bytes(), app.options().selectors_max)?;
+    wanted.resume_by_header(&head.headers);
+    let caller = Caller::of(app, head).await?;
+    let caller = caller.admitted(app, head, &wanted).await?;
+    let expires_at = caller.expires_at();
+    Ok(Admitting { wanted, caller, expires_at, ticket: None })
+}
+
+/// What lasts as long as a connection does.
+struct Held {
+    /// What the connection webhook hears of, once the connection is open.
+    news: Arc<Mutex<Option<ConnectionNews>>>,
+    ticket: Option<Arc<OpenedTicket>>,
+}
+
+impl Held {
+    fn end(self, reason: EndReason) {
+        if let Some(news) = self.news.lock().expect(UNPOISONED).take() {
+            news.ended(reason.as_str());
         }
-        wanted.poll = is_poll.then(|| wait.unwrap_or(POLL_WAIT_DEFAULT));
-        wanted.begin = if id.is_empty() { last.unwrap_or_default() } else { Begin::After(id) };
-        Ok(wanted)
-    }
-
-    /// The header wins over the query: it is what the browser saw last.
-    fn resume_by_header(&mut self, headers: &HeaderMap) {
-        let id = headers.get(&LAST_EVENT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
-        if !id.is_empty() {
-            self.begin = Begin::After(id.to_vec());
-        }
-    }
-
-    fn add_selector(&mut self, value: Vec<u8>, selectors_max: usize) -> Result<(), Problem> {
-        if self.selectors.len() == selectors_max {
-            let detail = format!("Give at most {selectors_max} topics; a template covers many.");
-            return Err(Problem::new(Kind::InvalidParameter, detail).field("topic"));
-        }
-        let invalid = |reason: String| {
-            Problem::new(Kind::InvalidSelector, format!("Correct the topic: {reason}."))
-                .field("topic")
-        };
-        let value = text(value).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
-        let selector = Selector::parse(&value).map_err(|error| invalid(error.to_string()))?;
-        self.selectors.push(selector);
-        Ok(())
-    }
-
-    fn add_event_type(&mut self, value: Vec<u8>, event_types_max: usize) -> Result<(), Problem> {
-        if self.event_types.len() == event_types_max {
-            return Err(invalid("event", &format!("at most {event_types_max} event types")));
-        }
-        let invalid = |reason: String| {
-            let detail = format!("Correct the event type: {reason}.");
-            Problem::new(Kind::InvalidEventType, detail).field("event")
-        };
-        let value = text(value).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
-        let event_type = EventType::parse(&value).map_err(|error| invalid(error.to_string()))?;
-        self.event_types.push(event_type);
-        Ok(())
+        drop(self.ticket);
     }
 }
 
-/// A number beyond what any log keeps asks for everything.
-fn parse_last(value: &[u8]) -> Result<Begin, Problem> {
-    if value == b"earliest" {
-        return Ok(Begin::Earliest);
-    }
-    match digits(value) {
-        Some(digits) => Ok(Begin::Last(digits.parse().unwrap_or(u32::MAX))),
-        None => Err(invalid("last", "earliest, or a number of events")),
-    }
-}
-
-fn parse_wait(value: &[u8]) -> Result<Duration, Problem> {
-    let seconds_max = POLL_WAIT_MAX.as_secs();
-    let expected = format!("a number of seconds from 0 to {seconds_max}");
-    let seconds = digits(value).and_then(|digits| digits.parse().ok());
-    let seconds = seconds.filter(|&seconds| seconds <= seconds_max);
-    Ok(Duration::from_secs(seconds.ok_or_else(|| invalid("wait", &expected))?))
-}
-
-fn digits(value: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(value).ok()?;
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
-}
-
-/// Whether the second of two words is given.
-fn choice(value: &[u8], name: &str, words: [&str; 2]) -> Result<bool, Problem> {
-    match words.iter().position(|word| word.as_bytes() == value) {
-        Some(place) => Ok(place == 1),
-        None => Err(invalid(name, &format!("{} or {}", words[0], words[1]))),
-    }
-}
-
-fn invalid(name: &str, expected: &str) -> Problem {
-    Problem::new(Kind::InvalidParameter, format!("Give {expected}.")).field(name)
-}
+const UNPOISONED: &str = "no thread panics while it holds what is told of a connection";
 
 fn not_acceptable() -> Problem {
     let detail = "Accept text/event-stream, or application/json together with mode=poll.";
@@ -185,11 +141,22 @@ fn not_acceptable() -> Problem {
 }
 
 /// A stream that is written by a shard if it is direct, or else pulls what it sends.
-fn stream(app: &App, admission: Admission, is_direct: bool) -> Response {
+///
+/// With `first_id` it begins with a block that is no event and gives clients an id to come back
+/// with, also if no event comes.
+fn stream(
+    app: &App,
+    admission: Admission,
+    is_direct: bool,
+    first_id: Option<Position>,
+) -> Response {
     let retry_ms = app.hub().options().retry.as_millis() as u64;
     let mut first = Vec::new();
     tidings_sse::encode_retry(retry_ms, &mut first);
     first.extend_from_slice(tidings_sse::HEARTBEAT);
+    if let Some(id) = first_id {
+        first.extend_from_slice(format!("id: {id}\n\n").as_bytes());
+    }
     let begins_after = admission.begins_after();
     let mut response = if is_direct {
         let mut response = event_stream(Body::empty());

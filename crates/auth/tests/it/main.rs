@@ -2,9 +2,7 @@
 
 mod attacks;
 mod claims;
-mod corpus;
 mod forge;
-mod fuzz_body;
 mod keys;
 mod mutations;
 mod round_trip;

@@ -1,7 +1,11 @@
 use super::*;
 
-const LIMITS: RecordLimits =
-    RecordLimits { array_events_max: 2, topics_max: 3, event_bytes_max: 100 };
+const LIMITS: RecordLimits = RecordLimits {
+    array_events_max: 2,
+    topics_max: 3,
+    event_bytes_max: 100,
+    default_private: false,
+};
 
 /// What became of an event: its topics, type, data, retry and private, its key and whether it is
 /// final, or what is wrong with it.

@@ -1,0 +1,83 @@
+//! Token ids that are blocked until their tokens have expired.
+
+use axum::extract::{Request, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidings::{ConnectionFilter, ExpiryReason};
+use tidings_access::{RevokeError, Revoked};
+use tidings_auth::{Revocation, UnixSeconds};
+
+use crate::app::App;
+use crate::authorize::{Caller, now};
+use crate::json_body;
+use crate::problem::{Kind, Problem};
+
+/// A blocked token id.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Item {
+    token_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    expires_at: UnixSeconds,
+}
+
+pub(crate) async fn list(State(app): State<App>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let listed = async {
+        Caller::of(&app, &head).await?.check_operator(&app)?;
+        let revocations = app.access().revocations().into_iter();
+        let items: Vec<Item> = revocations
+            .map(|Revoked { token_id, issuer, until }| Item {
+                token_id: token_id.into(),
+                issuer: issuer.map(Into::into),
+                expires_at: until,
+            })
+            .collect();
+        Ok(json!({ "revocations": items }))
+    };
+    answer(listed.await)
+}
+
+pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Response {
+    answer(revoke_for(&app, request).await)
+}
+
+fn answer(answer: Result<serde_json::Value, Problem>) -> Response {
+    match answer {
+        Ok(json) => ([(CACHE_CONTROL, "no-store")], axum::Json(json)).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn revoke_for(app: &App, request: Request) -> Result<serde_json::Value, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(app, &head).await.map_err(Problem::closing)?;
+    caller.check_operator(app).map_err(Problem::closing)?;
+    let Item { token_id, issuer, expires_at } = json_body::read(app, &head, body).await?;
+    if token_id.is_empty() {
+        let detail = "Give the id of the token: its claim jti.";
+        return Err(Problem::new(Kind::InvalidField, detail).field("tokenId"));
+    }
+    let revocation =
+        Revocation { token_id: &token_id, issuer: issuer.as_deref(), until: expires_at };
+    // What is over needs no block.
+    let revoked = if expires_at > now() { app.access().revoke(revocation).await } else { Ok(()) };
+    app.tickets().retain(|caller| {
+        !caller.identity().is_some_and(|identity| {
+            identity.token_id.as_deref() == Some(&token_id)
+                && (issuer.is_none() || identity.issuer.as_deref() == issuer.as_deref())
+        })
+    });
+    let filter = ConnectionFilter::Token { issuer, token_id };
+    let closed = app.hub().close_connections(&filter, ExpiryReason::Revoked).await;
+    revoked.map_err(|error| not_revoked(&error))?;
+    Ok(json!({ "closed": closed }))
+}
+
+fn not_revoked(error: &RevokeError) -> Problem {
+    let detail = format!("Try again, and look at the hub's log: {error}.");
+    Problem::new(Kind::RevocationFailed, detail).retry_after(5)
+}

@@ -1,0 +1,217 @@
+//! `POST /tickets`: a token and a subscription for a URL that opens this one stream.
+//!
+//! `EventSource` can set no headers, and a token in a URL ends up in logs and histories. Who finds
+//! a ticket there can do nothing with it: it opens once, and then goes on only where it was and from
+//! where it is used.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use axum::extract::{Request, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tidings::{Begin, Position};
+use tidings_auth::{TicketBook, UnixSeconds};
+
+use crate::app::App;
+use crate::authorize::{Caller, now};
+use crate::json_body;
+use crate::problem::{Kind, Problem};
+use crate::query::pairs;
+use crate::wanted::{Wanted, WantedJson};
+
+/// The tickets that are out; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Tickets(Arc<Mutex<TicketBook<Arc<TicketStream>>>>);
+
+/// What a ticket opens.
+#[derive(Debug)]
+pub(crate) struct TicketStream {
+    pub(crate) wanted: Wanted,
+    pub(crate) caller: Caller,
+    /// After which its first stream began, once that is known.
+    began_after: OnceLock<Position>,
+}
+
+/// A stream that a ticket has opened; gives its place back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenedTicket {
+    tickets: Tickets,
+    id: String,
+    stream: Arc<TicketStream>,
+    expires_at: UnixSeconds,
+    is_first: bool,
+    has_begun: AtomicBool,
+}
+
+impl Tickets {
+    pub(crate) fn new(tickets_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(TicketBook::new(tickets_max))))
+    }
+
+    /// How many are out.
+    pub(crate) fn count(&self) -> usize {
+        self.book().len()
+    }
+
+    /// Forgets those that were issued to who is shut out.
+    pub(crate) fn retain(&self, mut keeps: impl FnMut(&Caller) -> bool) {
+        self.book().retain(|stream| keeps(&stream.caller));
+    }
+
+    fn book(&self) -> MutexGuard<'_, TicketBook<Arc<TicketStream>>> {
+        self.0.lock().expect("no thread panics while it holds the tickets")
+    }
+}
+
+impl OpenedTicket {
+    /// What the ticket was issued for.
+    pub(crate) fn stream(&self) -> &TicketStream {
+        &self.stream
+    }
+
+    /// When the ticket ends, and with it the stream.
+    pub(crate) fn expires_at(&self) -> UnixSeconds {
+        self.expires_at
+    }
+
+    /// Takes note that a stream has begun, and after which event.
+    pub(crate) fn begin(&self, after: Option<Position>) {
+        self.has_begun.store(true, Ordering::Relaxed);
+        if let Some(after) = after {
+            let _ = self.stream.began_after.set(after);
+        }
+    }
+}
+
+impl Drop for OpenedTicket {
+    fn drop(&mut self) {
+        let mut book = self.tickets.book();
+        if *self.has_begun.get_mut() {
+            book.close(&self.id);
+        } else {
+            book.undo(&self.id, self.is_first);
+        }
+    }
+}
+
+/// The ticket of a query, if it has one.
+pub(crate) fn in_query(query: &str) -> Result<Option<String>, Problem> {
+    let mut ids = pairs(query.as_bytes()).filter(|(name, _)| name == b"ticket");
+    let Some((_, id)) = ids.next() else { return Ok(None) };
+    match (String::from_utf8(id), ids.next()) {
+        (Ok(id), None) => Ok(Some(id)),
+        _ => Err(invalid_ticket()),
+    }
+}
+
+/// Opens what a ticket was issued for, at `begin` if the client goes on.
+///
+/// # Errors
+///
+/// The ticket does not open anything for this client. The client is not told why: what it does not
+/// know about the ticket, it has no business to know.
+pub(crate) fn open(app: &App, head: &Parts, id: String) -> Result<(OpenedTicket, Wanted), Problem> {
+    let query = head.uri.query().unwrap_or_default();
+    let mut asked = Wanted::default();
+    asked.take_query(query.as_bytes())?;
+    asked.resume_by_header(&head.headers);
+    let is_resuming = matches!(asked.begin, Begin::After(_));
+    // Without a server of its own the hub does not know where requests come from.
+    let address = app.client_address(&head.extensions, &head.headers);
+    let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let tickets = app.tickets().clone();
+    let (stream, expires_at, is_first) = {
+        let mut book = tickets.book();
+        let ticket = book.open(&id, address, is_resuming, now()).map_err(|_| invalid_ticket())?;
+        (Arc::clone(ticket.opens), ticket.expires_at, ticket.is_first)
+    };
+    let has_begun = AtomicBool::new(false);
+    let opened = OpenedTicket { tickets, id, stream, expires_at, is_first, has_begun };
+    let mut wanted = opened.stream.wanted.clone();
+    wanted.poll = asked.poll;
+    if is_resuming {
+        if let (Begin::After(id), Some(first)) = (&asked.begin, opened.stream.began_after.get())
+            && !goes_on(id, *first)
+        {
+            return Err(invalid_ticket());
+        }
+        wanted.begin = asked.begin;
+    }
+    Ok((opened, wanted))
+}
+
+/// Whether an id is one that a stream has got, which began after `first`.
+fn goes_on(id: &[u8], first: Position) -> bool {
+    let id = std::str::from_utf8(id).ok().and_then(|id| id.parse::<Position>().ok());
+    id.is_some_and(|id| id.epoch == first.epoch && id.offset >= first.offset)
+}
+
+fn invalid_ticket() -> Problem {
+    let detail = "Get a new ticket with POST /tickets: this one opens nothing (any more) here.";
+    Problem::new(Kind::InvalidTicket, detail)
+}
+
+pub(crate) async fn issue(State(app): State<App>, request: Request) -> Response {
+    match answer(&app, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(app, &head).await.map_err(Problem::closing)?;
+    caller.check_known(app).map_err(Problem::closing)?;
+    let json: WantedJson = json_body::read(app, &head, body).await?;
+    let lifetime = json.lifetime.unwrap_or(app.options().ticket_lifetime.as_secs());
+    if !(1..=TICKET_LIFETIME_MAX_SECONDS).contains(&lifetime) {
+        let detail = format!("Give a number of seconds from 1 to {TICKET_LIFETIME_MAX_SECONDS}.");
+        return Err(Problem::new(Kind::InvalidField, detail).field("lifetime"));
+    }
+    let wanted = Wanted::from_json(json, app.options().selectors_max)?;
+    let caller = caller.admitted(app, &head, &wanted).await?;
+    let now = now();
+    let expires_at = caller.expires_at().unwrap_or(u64::MAX).min(now + lifetime);
+    let stream = Arc::new(TicketStream { wanted, caller, began_after: OnceLock::new() });
+    let mut random = [0; 18];
+    getrandom::fill(&mut random).map_err(|_| too_many())?;
+    let issued = app.tickets().book().issue(random, stream, expires_at, now);
+    let id = issued.map_err(|_| too_many())?;
+    let body = json!({ "url": format!("/events?ticket={id}"), "expiresAt": expires_at });
+    Ok(([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+}
+
+fn too_many() -> Problem {
+    let detail = "Come back after the time in Retry-After: as many tickets are out as max_tickets \
+                  allows.";
+    Problem::new(Kind::TooManyTickets, detail).retry_after(5)
+}
+
+/// The longest life of a ticket: a day.
+pub(crate) const TICKET_LIFETIME_MAX_SECONDS: u64 = 86_400;
+
+#[cfg(test)]
+mod tests {
+    use tidings::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_goes_on_with_ids_that_it_can_have_got() {
+        let epoch = Epoch::from_random(7);
+        let first = Position { epoch, offset: 5 };
+        let check = |epoch, offset, expected| {
+            let id = Position { epoch, offset }.to_string();
+            assert_eq!(goes_on(id.as_bytes(), first), expected, "{id}");
+        };
+        check(epoch, 5, true);
+        check(epoch, 900, true);
+        check(epoch, 4, false);
+        check(Epoch::from_random(8), 900, false);
+        assert!(!goes_on(b"forged", first) && !goes_on(b"\xff", first));
+    }
+}
