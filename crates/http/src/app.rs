@@ -12,6 +12,7 @@ use crate::HttpOptions;
 use crate::body_budget::BodyBudget;
 use crate::client_address::client_address;
 use crate::client_limits::ClientLimits;
+use crate::line_figures::LineFigures;
 use crate::problem_counts::ProblemCounts;
 use crate::record_input::RecordLimits;
 use crate::tickets::Tickets;
@@ -27,6 +28,7 @@ pub(crate) struct App {
     /// One permit for each stream of figures that may be open.
     stats_streams: Arc<Semaphore>,
     tickets: Tickets,
+    line_figures: Arc<LineFigures>,
 }
 
 impl App {
@@ -46,6 +48,7 @@ impl App {
             problem_counts: Arc::default(),
             stats_streams,
             tickets,
+            line_figures: Arc::default(),
         }
     }
 
@@ -84,6 +87,11 @@ impl App {
 
     pub(crate) fn stats_streams(&self) -> &Arc<Semaphore> {
         &self.stats_streams
+    }
+
+    /// What is counted of connections, if the hub is [served](crate::serve) here.
+    pub(crate) fn line_figures(&self) -> &Arc<LineFigures> {
+        &self.line_figures
     }
 
     /// Where a request comes from; `None` if nobody knows.

@@ -28,6 +28,7 @@ use crate::http2;
 use crate::proxy_protocol;
 use crate::takeover::Takeover;
 use crate::tls::Tls;
+use crate::waiting_room::{Guest, Stay, WaitingRoom};
 use crate::wire::{Flushed, Wire};
 
 /// What all connections of a server have in common.
@@ -37,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) limits: Limits,
     /// Whose word is taken, and required, for who the client is.
     pub(crate) proxy_protocol_from: Vec<IpNet>,
+    pub(crate) waiting_room: WaitingRoom,
     pub(crate) write_timeout: Duration,
     /// Turns true when connections are to end after the requests they are at.
     pub(crate) closing: watch::Receiver<bool>,
@@ -97,17 +99,19 @@ impl Breaker {
 }
 
 /// Serves a client until one side ends the connection, or a shard has taken it over.
-pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr, stay: Stay) {
+    let Stay(guest) = &stay;
     let mut closing = server.closing.clone();
     let wire = tokio::select! {
         biased;
         wire = open(&server, socket, peer) => wire,
         _ = closing.wait_for(|closing| *closing) => return,
+        () = guest.turned_out() => return,
     };
     // What follows is large, and most of it short-lived: a client that only connects costs little.
     match wire {
-        Some(wire) if wire.is_http2() => Box::pin(http2::serve(&server, wire)).await,
-        Some(wire) => Box::pin(serve_http1(&server, wire)).await,
+        Some(wire) if wire.is_http2() => Box::pin(http2::serve(&server, wire, guest)).await,
+        Some(wire) => Box::pin(serve_http1(&server, wire, guest)).await,
         None => {}
     }
 }
@@ -136,9 +140,13 @@ async fn open(server: &Server, mut socket: TcpStream, peer: SocketAddr) -> Optio
         Ok(Ok(wire)) => wire,
         Ok(Err(error)) => {
             tracing::debug!(%error, %peer, "a client did not get to a request");
+            server.front.line_figures().count_handshake_failed();
             None
         }
-        Err(_) => None,
+        Err(_) => {
+            server.front.line_figures().count_head_timeout();
+            None
+        }
     }
 }
 
@@ -147,7 +155,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-async fn serve_http1(server: &Server, wire: Wire) {
+async fn serve_http1(server: &Server, wire: Wire, guest: &Guest) {
     let breaker = Arc::new(Breaker::Connection(Notify::new()));
     let line = wire.line(breaker, true);
     let takeover = Arc::new(Mutex::new(None));
@@ -156,7 +164,7 @@ async fn serve_http1(server: &Server, wire: Wire) {
         let (front, line, takeover) = (server.front.clone(), line.clone(), Arc::clone(&takeover));
         service_fn(move |request| answer(front.clone(), &line, &takeover, request))
     };
-    let head_timer = HeadTimer::default();
+    let head_timer = HeadTimer::new(guest.clone());
     let mut head_timeout = head_timer.timeout();
     let mut connection = http1::Builder::new()
         .timer(head_timer)
@@ -177,10 +185,16 @@ async fn serve_http1(server: &Server, wire: Wire) {
             biased;
             end = poll_fn(polled) => match end {
                 Ok(takeover) => break takeover,
-                Err(_) => return,
+                Err(error) => {
+                    if error.is_timeout() {
+                        server.front.line_figures().count_head_timeout();
+                    }
+                    return;
+                }
             },
             () = head_timeout.passed() => {}
             () = line.breaker.broken() => return,
+            () = guest.turned_out() => return,
             _ = closing.wait_for(|closing| *closing), if !is_closing => {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();

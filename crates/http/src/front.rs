@@ -18,6 +18,7 @@ use tracing::Level;
 
 use crate::app::App;
 use crate::hosts::Hosts;
+use crate::line_figures::LineFigures;
 use crate::problem::{Kind, Problem};
 use crate::request_id;
 use crate::{publish, router};
@@ -38,6 +39,11 @@ impl Front {
     /// `routes` answers what is let through, a publish only if they have `layers`.
     pub(crate) fn new(app: App, hosts: Hosts, routes: Router, has_layers: bool) -> Self {
         Self(Arc::new(Inner { app, hosts, routes, is_direct: !has_layers }))
+    }
+
+    /// What is counted of the connections that requests come on.
+    pub(crate) fn line_figures(&self) -> &Arc<LineFigures> {
+        self.0.app.line_figures()
     }
 
     pub(crate) async fn answer(self, request: Request) -> Response {

@@ -12,9 +12,15 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
+use crate::waiting_room::Guest;
+
 /// The timer of one connection, as hyper sees it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct HeadTimer(Arc<Mutex<Waiting>>);
+#[derive(Debug, Clone)]
+pub(crate) struct HeadTimer {
+    waiting: Arc<Mutex<Waiting>>,
+    /// Waits whenever a head is waited for.
+    guest: Guest,
+}
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,13 +43,17 @@ pub(crate) struct HeadTimeout {
 }
 
 impl HeadTimer {
+    pub(crate) fn new(guest: Guest) -> Self {
+        Self { waiting: Arc::default(), guest }
+    }
+
     /// What is to be polled beside the connection, after it.
     pub(crate) fn timeout(&self) -> HeadTimeout {
         HeadTimeout { timer: self.clone(), sleep: None }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().expect("no thread panics while it holds a time")
+        self.waiting.lock().expect("no thread panics while it holds a time")
     }
 }
 
@@ -59,11 +69,13 @@ impl Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         *self.waiting() = Waiting::Until(deadline);
+        self.guest.wait();
         Box::pin(HeadSleep(self.clone()))
     }
 
     fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
         *self.waiting() = Waiting::Until(new_deadline);
+        self.guest.wait();
     }
 }
 
@@ -109,12 +121,14 @@ impl Sleep for HeadSleep {}
 impl Drop for HeadSleep {
     fn drop(&mut self) {
         *self.0.waiting() = Waiting::No;
+        self.0.guest.leave();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waiting_room::{Stay, WaitingRoom};
 
     const HEAD: Duration = Duration::from_secs(15);
 
@@ -131,7 +145,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_head_has_the_same_time_whenever_it_is_waited_for() {
-        let timer = HeadTimer::default();
+        let Stay(guest) = &WaitingRoom::new(1, Arc::default()).enter();
+        let timer = HeadTimer::new(guest.clone());
         let mut timeout = timer.timeout();
         for seconds in [0, 14, 1, 14, 14] {
             assert!(!in_vain(&timer, &mut timeout, Duration::from_secs(seconds)).await);

@@ -21,16 +21,17 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::connection::{Answer, Breaker, Line, Server};
 use crate::front::Front;
+use crate::waiting_room::Guest;
 use crate::wire::Wire;
 
 /// Serves a client that has chosen HTTP/2 until one side ends the connection, or nothing has been
 /// asked for and nothing was under way for as long as a client may take for a request.
-pub(crate) async fn serve(server: &Server, wire: Wire) {
-    after_others(serve_at_once(server, wire)).await;
+pub(crate) async fn serve(server: &Server, wire: Wire, guest: &Guest) {
+    after_others(serve_at_once(server, wire, guest)).await;
 }
 
-async fn serve_at_once(server: &Server, wire: Wire) {
-    let streams = Arc::new(Streams::default());
+async fn serve_at_once(server: &Server, wire: Wire, guest: &Guest) {
+    let streams = Arc::new(Streams::new(guest.clone()));
     let line = wire.line(Arc::new(Breaker::Request(OnceLock::new())), false);
     let service = {
         let (front, streams) = (server.front.clone(), Arc::clone(&streams));
@@ -59,6 +60,7 @@ async fn serve_at_once(server: &Server, wire: Wire) {
         tokio::select! {
             biased;
             _ = connection.as_mut() => return,
+            () = guest.turned_out() => return,
             _ = closing.wait_for(|closing| *closing), if !is_closing => {
                 is_closing = true;
                 connection.as_mut().graceful_shutdown();
@@ -100,12 +102,20 @@ async fn after_others<F: Future>(future: F) -> F::Output {
 }
 
 /// The requests of one connection.
-#[derive(Default)]
 struct Streams {
     begun: AtomicU64,
     open: AtomicUsize,
+    /// Waits while none is open.
+    guest: Guest,
     /// What ends the request that hyper has asked to be answered and not yet to be run.
     next: Mutex<Option<Arc<Breaker>>>,
+}
+
+impl Streams {
+    fn new(guest: Guest) -> Self {
+        let (begun, open, next) = Default::default();
+        Self { begun, open, guest, next }
+    }
 }
 
 /// Answers a request. What that takes is large, and is let go of when the body of the answer begins.
@@ -156,14 +166,20 @@ struct Open(Arc<Streams>);
 
 impl Open {
     fn new(streams: &Arc<Streams>) -> Self {
-        streams.open.fetch_add(1, Ordering::Relaxed);
+        if streams.open.fetch_add(1, Ordering::AcqRel) == 0 {
+            streams.guest.leave();
+        }
         Self(Arc::clone(streams))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        let Self(streams) = self;
+        if streams.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Another may have begun meanwhile.
+            streams.guest.wait_if(|| streams.open.load(Ordering::Acquire) == 0);
+        }
     }
 }
 

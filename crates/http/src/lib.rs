@@ -44,6 +44,8 @@ mod head_timeout;
 mod tls;
 mod tls_session;
 mod wire;
+mod line_figures;
+mod waiting_room;
 mod proxy_protocol;
 mod takeover;
 mod http2;

@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use tidings::{Figures, HistogramFigures};
 
+use crate::Tls;
 use crate::app::App;
 use crate::authorize::check_figures;
 
@@ -73,6 +74,7 @@ impl Collector for HubCollector {
         let Self(app) = self;
         let figures = app.hub().figures();
         encode_refusals(&mut encoder, app)?;
+        encode_lines(&mut encoder, app)?;
         encode_totals(&mut encoder, &figures)?;
         encode_families(&mut encoder, &figures)?;
         let bounds = app.hub().bounds();
@@ -106,6 +108,24 @@ impl Collector for HubCollector {
             &figures.connection_duration,
         )
     }
+}
+
+/// What is known of connections rather than of subscriptions.
+fn encode_lines(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
+    let figures = app.line_figures();
+    let help = "Connections without a request under way";
+    gauge(encoder, "tidings_waiting_connections", help, figures.waiting() as i64)?;
+    for (name, help, total) in figures.totals() {
+        counter(encoder, name, help, total)?;
+    }
+    let Some(expires_at) = app.options().tls.as_ref().and_then(Tls::expires_at) else {
+        return Ok(());
+    };
+    let metric = ConstGauge::new(expires_at as i64);
+    let name = "tidings_certificate_expiry_timestamp";
+    let help = "When the certificate in use expires, since 1970";
+    let unit = Some(&Unit::Seconds);
+    metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
 }
 
 fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
@@ -216,7 +236,10 @@ mod tests {
         let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
         let hub = Hub::start(HubOptions::default(), Arc::new(log)).unwrap();
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(HubCollector(App::new(hub, HttpOptions::default()))));
+        let tls = Tls::self_signed(&[], None).unwrap();
+        let expires_at = tls.expires_at().unwrap();
+        let options = HttpOptions { tls: Some(tls), ..HttpOptions::default() };
+        registry.register_collector(Box::new(HubCollector(App::new(hub, options))));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let text = to_text_format(&text);
@@ -237,6 +260,10 @@ mod tests {
             "tidings_connections_closed_total{reason=\"finished\"} 0",
             "tidings_gaps_total{reason=\"trimmed\"} 0",
             "tidings_events_repeated_total 0",
+            "tidings_waiting_connections 0",
+            "tidings_waiting_dropped_total 0",
+            "tidings_head_timeouts_total 0",
+            &format!("tidings_certificate_expiry_timestamp_seconds {expires_at}"),
             "tidings_log_next_offset 1",
             "tidings_log_writable 1",
             "tidings_replay_bytes 0",

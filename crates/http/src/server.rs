@@ -15,6 +15,7 @@ use crate::HttpOptions;
 use crate::connection::{self, Limits, Server};
 use crate::options::HEAD_BYTES_MIN;
 use crate::router::front;
+use crate::waiting_room::WaitingRoom;
 
 /// Serves a hub until `shutdown` completes, then drains: no new connections, ready turns `503`,
 /// streams are told to come back and end spread over `drain`. Returns when all connections have
@@ -50,11 +51,15 @@ pub async fn serve(
         streams_per_connection_max: options.streams_per_connection_max,
     };
     let proxy_protocol_from = options.proxy_protocol_from.clone();
+    let waiting_max = options.waiting_max;
+    let front = front(hub.clone(), options);
+    let waiting_room = WaitingRoom::new(waiting_max, Arc::clone(front.line_figures()));
     let server = Arc::new(Server {
-        front: front(hub.clone(), options),
+        front,
         tls,
         limits,
         proxy_protocol_from,
+        waiting_room,
         write_timeout,
         closing: is_closing,
         _open: open,
@@ -85,9 +90,10 @@ async fn accept(server: Arc<Server>, listener: Arc<TcpListener>) {
                 if !ARE_OPTIONS_INHERITED {
                     prepare(&SockRef::from(&socket), server.write_timeout);
                 }
-                tokio::spawn(connection::serve(Arc::clone(&server), socket, peer));
+                let stay = server.waiting_room.enter();
+                tokio::spawn(connection::serve(Arc::clone(&server), socket, peer, stay));
             }
-            Err(error) => pause_after(&error).await,
+            Err(error) => pause_after(&error, &server.waiting_room).await,
         }
     }
 }
@@ -108,8 +114,8 @@ fn prepare(socket: &SockRef<'_>, write_timeout: Duration) {
     let _ = write_timeout;
 }
 
-/// Out of file descriptors or memory: waiting is all that helps, and spinning would hurt.
-async fn pause_after(error: &io::Error) {
+/// Out of file descriptors or memory: those who only wait give way, and spinning would hurt.
+async fn pause_after(error: &io::Error, waiting_room: &WaitingRoom) {
     if !matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -117,6 +123,7 @@ async fn pause_after(error: &io::Error) {
             | io::ErrorKind::Interrupted
     ) {
         tracing::warn!(%error, "a connection cannot be accepted; are there too few file descriptors?");
+        waiting_room.make_room();
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }

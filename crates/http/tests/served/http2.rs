@@ -180,7 +180,6 @@ async fn what_only_begins_like_the_preface_is_http_1() {
     for (begins, status) in [
         ("PRI * HTTP/1.1\r\nhost: localhost\r\n\r\n", "404"),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", "400"),
-        ("PRI * HTTP/2.0\r\nhost: localhost\r\n\r\n", "400"),
         ("PRIVATE / HTTP/1.1\r\nhost: localhost\r\n\r\n", "405"),
         ("POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n", "4"),
     ] {

@@ -8,3 +8,4 @@ mod proxy_protocol;
 mod server;
 mod takeover;
 mod tls;
+mod waiting;
