@@ -17,8 +17,8 @@ const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("crates/auth", &["tidings-core"]),
     ("crates/access", &["tidings-auth", "tidings-core"]),
     ("crates/hub", &["tidings-core", "tidings-log", "tidings-sse"]),
-    ("crates/http", &["tidings", "tidings-sse"]),
-    ("crates/cli", &["tidings", "tidings-http", "tidings-sse"]),
+    ("crates/http", &["tidings", "tidings-access", "tidings-auth", "tidings-sse"]),
+    ("crates/cli", &["tidings", "tidings-access", "tidings-auth", "tidings-http", "tidings-sse"]),
     ("examples/embed", &["tidings", "tidings-http"]),
     ("xtask", &[]),
 ];

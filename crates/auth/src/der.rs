@@ -53,3 +53,36 @@ impl<'a> Element<'a> {
         (self.tag == tag).then_some(self.content)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate of these parts, and the key that is found.
+    fn check(parts: &[&[u8]], key: Option<&[u8]>) {
+        let wrap = |content: &[u8]| [&[SEQUENCE, content.len() as u8][..], content].concat();
+        let certificate = wrap(&wrap(&parts.concat()));
+        assert_eq!(public_key_of_certificate(&certificate), key, "{parts:?}");
+    }
+
+    #[test]
+    fn the_key_is_the_element_after_five() {
+        let (version, one, key) = (&[VERSION, 1, 9][..], &[2, 1, 7][..], &[SEQUENCE, 1, 5][..]);
+        check(&[one, one, one, one, one, key], Some(key));
+        check(&[version, one, one, one, one, one, key, one], Some(key));
+        check(&[one, one, one, one, key], None);
+        check(&[one, version, one, one, one, one], None);
+        check(&[version, one, one, one, one, one], None);
+        check(&[], None);
+        let long = &[2, 0x81, 1, 7][..];
+        check(&[long, one, one, one, one, key], Some(key));
+        check(
+            &[one, one, one, one, one, &[SEQUENCE, 0x84, 0, 0, 0, 0]],
+            Some(&[SEQUENCE, 0x84, 0, 0, 0, 0]),
+        );
+        check(&[one, one, one, one, one, &[SEQUENCE, 0x85, 0, 0, 0, 0, 0]], None);
+        check(&[one, one, one, one, one, &[SEQUENCE, 0x80, 0, 0]], None);
+        check(&[one, one, one, one, one, &[SEQUENCE, 2, 0]], None);
+        check(&[one, one, one, one, one, &[SEQUENCE, 0x84, 255, 255, 255, 255]], None);
+    }
+}

@@ -210,7 +210,7 @@ impl Jwk {
             .map_err(|_| KeyError::Unsupported { kind: name.chars().take(32).collect() })?;
         match wanted {
             Some(algorithm) if algorithm != own => {
-                Err(KeyError::WrongAlgorithm { algorithm, kind: "a key that says another (alg)" })
+                Err(KeyError::WrongAlgorithm { algorithm, kind: "a key whose `alg` is another" })
             }
             _ => Ok(Some(own)),
         }

@@ -53,7 +53,7 @@ pub enum KeyError {
     #[error("the key is encrypted; decrypt it first")]
     Encrypted,
     /// It is not for the algorithm that was asked for, or that it says itself.
-    #[error("the key is {kind}, which {algorithm} does not use")]
+    #[error("{algorithm} does not go with {kind}")]
     WrongAlgorithm {
         /// What it should have been for.
         algorithm: Algorithm,

@@ -54,8 +54,8 @@ pub enum SignError {
 }
 
 impl SigningKey {
-    /// Reads the one key of a PEM private key, a private JWK, or a secret as text, as
-    /// [`Key::parse`] does. Of a JWK set it is the first that can sign.
+    /// Reads a PEM private key, a private JWK, or a secret as text, as [`Key::parse`] does. Of
+    /// several it is the first that can sign.
     ///
     /// # Errors
     ///
@@ -63,8 +63,8 @@ impl SigningKey {
     pub fn parse(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Self, KeyError> {
         match Form::of(bytes)? {
             Form::Pem(blocks) => {
-                let block = blocks.iter().find(|block| block.tag() != "EC PARAMETERS");
-                let block = block.ok_or(KeyError::Empty)?;
+                let private = blocks.iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
+                let block = private.or(blocks.first()).ok_or(KeyError::Empty)?;
                 Self::of_pem(block.tag(), block.contents(), algorithm)
             }
             Form::Json(json) => jwk::parse_signing_key(json, algorithm),
@@ -104,7 +104,9 @@ impl SigningKey {
         self.key
     }
 
-    pub(crate) fn with_id(mut self, id: Option<&str>) -> Self {
+    /// Names the key, in place of the name that it may have: what it signs then says `kid`.
+    #[must_use]
+    pub fn with_id(mut self, id: Option<&str>) -> Self {
         self.key = self.key.with_id(id);
         self
     }

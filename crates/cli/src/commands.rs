@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 
 use crate::failure::Failure;
-use crate::{completions, config, log, publish, reference, serve, tail};
+use crate::{completions, config, log, publish, reference, serve, tail, token};
 
 /// The command `tidings` with everything under it.
 pub(crate) fn command() -> Command {
@@ -19,6 +19,7 @@ pub(crate) fn command() -> Command {
             serve::command(),
             publish::command(),
             tail::command(),
+            token::command(),
             config::command(),
             log::command(),
             completions::command(),
@@ -32,6 +33,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("serve", matches)) => serve::run(matches),
         Some(("publish", matches)) => publish::run(matches),
         Some(("tail", matches)) => tail::run(matches),
+        Some(("token", matches)) => token::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("log", matches)) => log::run(matches),
         Some(("completions", matches)) => completions::run(matches),
@@ -45,6 +47,7 @@ Examples:
   tidings serve                          serve http://127.0.0.1:8080
   tidings tail orders/42                 print what is published to a topic
   tidings publish orders/42 shipped      publish one event
+  tidings token --publish '*'            print a token that may publish to every topic
   tidings config show                    the options in effect, and where each came from
   tidings log check                      what the log on disk holds, and whether it is whole
 

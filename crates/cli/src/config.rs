@@ -8,11 +8,15 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::config::exposure::Exposure;
 use crate::failure::Failure;
 use crate::options::serve_options;
 use crate::serve;
-use crate::settings::Origin;
-use crate::settings::load::{Loaded, load};
+use crate::settings::load::{Loaded, load, usage};
+use crate::settings::{Origin, Settings};
+use crate::trust::Trust;
+
+mod exposure;
 
 /// The command and its arguments.
 pub(crate) fn command() -> Command {
@@ -28,8 +32,14 @@ pub(crate) fn command() -> Command {
                 .help("Print one JSON object a line; sizes in bytes, times in milliseconds"),
         );
     let check = Command::new("check")
-        .about("Tell whether `tidings serve` with the same options would start; status 0 or 2")
-        .after_help(CHECK_EXAMPLES);
+        .about("Tell whether `tidings serve` with the same options would start, and what is open to whom")
+        .after_help(CHECK_EXAMPLES)
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print one JSON object on a line"),
+        );
     Command::new("config")
         .about("Show or check the configuration")
         .subcommand_required(true)
@@ -48,12 +58,26 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let text = match name {
         "show" if matches.get_flag("json") => json_lines(&loaded),
         "show" => config_file(&loaded),
-        _ => {
-            serve::load_tls(&loaded.settings.serve)?;
-            "the configuration is valid\n".to_owned()
-        }
+        _ => check(&loaded.settings, matches.get_flag("json"))?,
     };
     io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::from_output(&error))
+}
+
+/// What is open to whom, if the keys and certificates can be used.
+fn check(settings: &Settings, json: bool) -> Result<String, Failure> {
+    let trust = Trust::load(settings).map_err(usage)?;
+    serve::check(settings, &trust)?;
+    let exposure = Exposure::of(settings, &trust);
+    if json {
+        let mut members = exposure.members();
+        members.insert("valid".into(), json!(true));
+        members.insert("warnings".into(), json!(trust.warnings));
+        return Ok(format!("{}\n", Value::Object(members)));
+    }
+    for warning in &trust.warnings {
+        eprintln!("tidings: {warning}");
+    }
+    Ok(format!("the configuration is valid\n\n{}", exposure.lines()))
 }
 
 /// The settings as a configuration file, with the origins as comments.
@@ -64,9 +88,13 @@ fn config_file(loaded: &Loaded) -> String {
     };
     let lines: Vec<(String, String)> = serve_options()
         .filter_map(|row| {
-            let value = row.kind.toml(&loaded.settings.serve);
-            let origin = loaded.settings.origin(row.name);
-            Some((format!("{} = {value}", row.key()?), origin.to_string()))
+            let serve = &loaded.settings.serve;
+            let origin = loaded.settings.origin(row.name).to_string();
+            let key = row.key()?;
+            if row.is_hidden(serve) {
+                return Some((format!("# {key} is set, and not shown"), origin));
+            }
+            Some((format!("{key} = {}", row.kind.toml(serve)), origin))
         })
         .collect();
     let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
@@ -120,8 +148,12 @@ Examples:
   tidings config show --config tidings.toml --json | jq -c 'select(.origin != \"default\")'";
 
 const CHECK_EXAMPLES: &str = "\
-Example:
-  tidings config check --config tidings.toml && systemctl restart tidings";
+Examples:
+  tidings config check --config tidings.toml && systemctl restart tidings
+  tidings config check --config tidings.toml --json | jq .publish
+
+Keys and certificates are read and checked; key sets at URLs are named, and not fetched. Status 0 if
+the hub would start, 2 if not.";
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +175,15 @@ mod tests {
                 "retention" => "a \"b\"\\/{c};events=3\nd,e;age=2d",
                 "data" => "/a \"b\"\\c",
                 "tls-cert" | "tls-key" => "/a/b.pem",
+                "trusted-proxies" => "10.0.0.0/8,::1",
+                "key-file" => "a.pem,b \"c\".pem",
+                "issuer" => "me",
+                "algorithm" => "EdDSA",
+                "authority" => {
+                    "issuer=a;audience=b;audience=c;key-file=d\nkey-file=e;require-exp=1"
+                }
+                "publish-rate" => "7",
+                "token-cookie" => "",
                 _ => return None,
             };
             Some(given.to_owned())

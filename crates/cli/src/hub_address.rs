@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -13,8 +12,8 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::options::{OptionRow, hub_options};
-use crate::settings::LogPlace;
 use crate::settings::load::{flag, variable};
+use crate::value::is_this_machine;
 
 /// Where a hub is, and what to show there.
 pub(crate) struct HubAddress {
@@ -198,7 +197,7 @@ fn given(matches: &ArgMatches, row: &OptionRow) -> Option<(String, Place)> {
     if let Some(text) = variable(&row.variable()).filter(|text| !text.is_empty()) {
         return Some((text, Place(row.variable())));
     }
-    Some((row.default_text(1, LogPlace::Disk)?, Place("default".into())))
+    Some((row.default_shown()?, Place("default".into())))
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -228,11 +227,6 @@ fn without_events(url: &str) -> &str {
     path.strip_suffix(EVENTS_PATH).unwrap_or(path)
 }
 
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// Where a hub takes and gives events.
 const EVENTS_PATH: &str = "/events";
 
@@ -247,7 +241,8 @@ const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{is_this_machine, parse_url, without_events};
+    use super::{parse_url, without_events};
+    use crate::value::is_this_machine;
 
     #[test]
     fn the_events_of_a_hub_are_found_from_any_spelling_of_its_url() {

@@ -16,6 +16,8 @@ mod selectors;
 mod serve;
 mod settings;
 mod tail;
+mod token;
+mod trust;
 mod value;
 
 fn main() -> ExitCode {

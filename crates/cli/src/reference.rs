@@ -7,7 +7,8 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::commands;
 use crate::failure::Failure;
-use crate::options::{Group, Kind, OPTIONS, OptionRow};
+use crate::options::table::OPTIONS;
+use crate::options::{Group, Kind, OptionRow};
 
 /// The command, which users have no need for.
 pub(crate) fn command() -> Command {
@@ -98,14 +99,19 @@ variable. Flags win over variables, variables over the file, the file over the d
 that is set to nothing counts as not set. `tidings config show` prints the values in effect and
 where each came from; `tidings config check` tells whether they hold.
 
-The file is TOML with all keys at the top, but for the tables `[[retention]]` at its end. Sizes and
-times carry their unit:
+The file is TOML with all keys at the top, but for the tables `[[authority]]` and `[[retention]]` at
+its end. Sizes and times carry their unit:
 
 ```toml
 listen = \"127.0.0.1:9000\"
 log_bytes_max = \"256MiB\"
 heartbeat = \"10s\"
 cors_origins = [\"https://app.example.com\"]
+
+[[authority]]
+issuer = \"https://id.example.com\"
+audience = \"hub\"
+jwks_url = \"https://id.example.com/jwks\"
 
 [[retention]]
 topics = \"jobs/{id}\"

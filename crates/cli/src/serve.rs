@@ -11,7 +11,7 @@ use tidings::{
     Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
     MemoryLog, MemoryLogOptions, Retention, random_epoch,
 };
-use tidings_http::{HttpOptions, Tls, TlsError};
+use tidings_http::{HttpOptions, Rate, Tls};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime;
 use tracing::{info, warn};
@@ -19,10 +19,13 @@ use tracing::{info, warn};
 use crate::failure::Failure;
 use crate::log::cannot_open;
 use crate::options::{OptionRow, serve_options};
-use crate::settings::load::load;
+use crate::settings::load::{load, usage};
 use crate::settings::{LogPlace, Origin, ServeSettings, Settings, log_folder};
+use crate::trust::Trust;
 use crate::value::show_duration;
 
+mod access;
+mod encryption;
 mod open_files;
 mod process_log;
 mod signals;
@@ -42,7 +45,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let loaded = load(matches)?;
     let mut settings = loaded.settings;
     process_log::start(settings.serve.log_level, settings.serve.log_format == "json");
-    for warning in &loaded.warnings {
+    let trust = Trust::load(&settings).map_err(usage)?;
+    for warning in loaded.warnings.iter().chain(&trust.warnings) {
         warn!("{warning}");
     }
     make_room(&mut settings);
@@ -50,7 +54,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?
-        .block_on(serve(&settings.serve))
+        .block_on(serve(&settings, &trust))
 }
 
 /// Raises the limit of open files, and lowers that of connections if it is still not enough. Nobody
@@ -72,16 +76,36 @@ fn make_room(settings: &mut Settings) {
     }
 }
 
-async fn serve(settings: &ServeSettings) -> Result<(), Failure> {
+/// Checks what can be checked of a hub with these settings without starting it.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] with what is wrong and what to do.
+pub(crate) fn check(settings: &Settings, trust: &Trust) -> Result<(), Failure> {
+    access::options(settings, trust)?;
+    encryption::check(settings)
+}
+
+async fn serve(settings: &Settings, trust: &Trust) -> Result<(), Failure> {
     // Before the address is told, so that no signal finds the process unprepared.
     let mut signals = signals::Signals::new()
         .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
-    let tls = load_tls(settings)?;
+    let tls = encryption::load(settings)?;
+    let access = access::options(settings, trust)?;
+    if !access.authorities.is_empty() || access.authorization_webhook.is_some() {
+        return Err(Failure::Usage("this version reads keys, and does not ask for tokens".into()));
+    }
+    let settings = &settings.serve;
     let listener = listen(settings.listen)
         .map_err(|error| Failure::Failed(cannot_listen(settings.listen, &error)))?;
     let address = listener.local_addr().unwrap_or(settings.listen);
     let hub = Hub::start(hub_options(settings), open_log(settings)?)
         .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
+    if let Some(fingerprint) =
+        tls.as_ref().filter(|_| settings.tls_self_signed).and_then(Tls::fingerprint)
+    {
+        eprintln!("tidings: the certificate vouches for itself; its SHA-256 is {fingerprint}");
+    }
     tell_ready(address, tls.is_some())?;
     let drain = settings.drain;
     let shutdown = async move {
@@ -121,38 +145,6 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
         _ => return format!("cannot listen on {address}: {error}"),
     };
     format!("cannot listen on {address}: {advice}")
-}
-
-/// Certificate and key, if the hub is to have them.
-pub(crate) fn load_tls(settings: &ServeSettings) -> Result<Option<Tls>, Failure> {
-    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
-    Tls::load(cert, key).map(Some).map_err(|error| Failure::Usage(cannot_encrypt(&error)))
-}
-
-fn cannot_encrypt(error: &TlsError) -> String {
-    let advice = match error {
-        TlsError::Unreadable { .. } => "check its path and who may read it",
-        TlsError::Malformed { .. } => {
-            "give a PEM file; `openssl x509 -inform der` and `openssl pkey -inform der` write one"
-        }
-        TlsError::NoCertificate { .. } => {
-            "give --tls-cert a file with -----BEGIN CERTIFICATE----- in it"
-        }
-        TlsError::NoKey { .. } => "give --tls-key a file with -----BEGIN PRIVATE KEY----- in it",
-        TlsError::EncryptedKey { .. } => {
-            "store it without a passphrase: `openssl pkey -in FILE -out FILE`"
-        }
-        TlsError::KeyDoesNotFit { .. } => {
-            "give the two that were issued together; the server's certificate is to stand first"
-        }
-        TlsError::Unusable { .. } => "give a certificate with an ECDSA, Ed25519 or RSA key",
-        TlsError::Unwritable { .. } => "give a folder that the hub may write to",
-        TlsError::InvalidName { .. } => "give names as they stand in a URL, without a port",
-        TlsError::NoNames => "give at least one --acme-domain",
-        TlsError::InvalidDirectory { .. } => "give the URL of an ACME directory, with https://",
-        TlsError::Setup { .. } => "this is a fault of tidings; please report it",
-    };
-    format!("cannot encrypt: {error}\n  {advice}")
 }
 
 fn open_log(settings: &ServeSettings) -> Result<Arc<dyn EventLog>, Failure> {
@@ -212,6 +204,17 @@ fn http_options(settings: &ServeSettings, tls: Option<Tls>) -> HttpOptions {
         topics_max: size(settings.max_topics_per_event),
         selectors_max: size(settings.max_selectors),
         drain: settings.drain,
+        head_bytes_max: size(settings.max_head_bytes),
+        head_timeout: settings.head_timeout,
+        waiting_max: size(settings.max_waiting),
+        streams_per_connection_max: u32::try_from(settings.max_streams_per_connection)
+            .unwrap_or(u32::MAX),
+        proxy_protocol_from: settings.proxy_protocol.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        connections_per_address_max: limit(settings.max_connections_per_ip),
+        connections_per_user_max: limit(settings.max_connections_per_user),
+        publish_rate: rate(settings.publish_rate, settings.publish_burst),
+        connect_rate: rate(settings.connect_rate, settings.connect_burst),
         tls,
         ..HttpOptions::default()
     }
@@ -235,6 +238,17 @@ fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// A limit, unless there is none.
+fn limit(number: u64) -> Option<usize> {
+    (number != u64::MAX).then(|| size(number))
+}
+
+/// A rate, unless there is none; a burst of any size is as large as it can be told.
+fn rate(per_second: u64, burst: u64) -> Option<Rate> {
+    let told = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    (per_second != u64::MAX).then(|| Rate { per_second: told(per_second), burst: told(burst) })
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -252,7 +266,7 @@ Examples:
   tidings serve --config tidings.toml
   TIDINGS_HEARTBEAT=10s tidings serve
   tidings serve --tls-cert fullchain.pem --tls-key privkey.pem
-  tidings serve --listen 0.0.0.0:8080 --insecure
+  tidings serve --listen 0.0.0.0:8080 --key-file hub.key
 
 Each option is also a key of the file (heartbeat = \"10s\") and a variable (TIDINGS_HEARTBEAT).
 Flags win over variables, variables over the file. SIGTERM or SIGINT ends the hub in good order, a

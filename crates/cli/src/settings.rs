@@ -6,17 +6,25 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tidings::RetentionRule;
+use tidings_auth::Algorithm;
 
+use crate::options::table::OPTIONS;
 use crate::options::{GivenValue, Kind, OptionRow, option_named, serve_options};
+use crate::settings::authority::AuthoritySettings;
+use crate::settings::contradictions::contradictions;
 use crate::settings::file::{FileEntry, SettingsFile};
 use crate::settings::nearest::nearest;
-use crate::value::show_bytes;
+use crate::settings::secret::Secret;
 
+pub(crate) mod authority;
+pub(crate) mod contradictions;
 pub(crate) mod file;
 pub(crate) mod load;
 mod nearest;
 pub(crate) mod retention;
+pub(crate) mod secret;
 
 /// What `tidings serve` is told. Every field is the option of the same name.
 #[derive(Clone, Debug)]
@@ -27,6 +35,34 @@ pub(crate) struct ServeSettings {
     pub(crate) hosts: Vec<String>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_self_signed: bool,
+    pub(crate) acme_domain: Vec<String>,
+    pub(crate) acme_email: Option<String>,
+    pub(crate) acme_directory: Option<String>,
+    pub(crate) acme_ca: Option<PathBuf>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) proxy_protocol: Vec<IpNet>,
+    pub(crate) key: Option<Secret>,
+    pub(crate) key_file: Vec<PathBuf>,
+    pub(crate) jwks_url: Vec<String>,
+    pub(crate) algorithm: Option<Algorithm>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Vec<String>,
+    pub(crate) require_exp: bool,
+    pub(crate) authority: Vec<AuthoritySettings>,
+    pub(crate) anonymous: bool,
+    pub(crate) default_private: bool,
+    pub(crate) public_figures: bool,
+    pub(crate) token_cookie: Option<String>,
+    pub(crate) query_token: bool,
+    pub(crate) ticket_lifetime: Duration,
+    pub(crate) max_tickets: u64,
+    pub(crate) authorization_webhook: Option<String>,
+    pub(crate) authorization_webhook_timeout: Duration,
+    pub(crate) authorization_webhook_cache: Duration,
+    pub(crate) connection_webhook: Option<String>,
+    pub(crate) connection_webhook_debounce: Duration,
+    pub(crate) webhook_secret: Option<Secret>,
     pub(crate) log: LogPlace,
     pub(crate) data: PathBuf,
     pub(crate) durability: &'static str,
@@ -45,6 +81,17 @@ pub(crate) struct ServeSettings {
     pub(crate) flush_interval: Duration,
     pub(crate) drain: Duration,
     pub(crate) max_connections: u64,
+    pub(crate) max_connections_per_ip: u64,
+    pub(crate) max_connections_per_user: u64,
+    pub(crate) publish_rate: u64,
+    pub(crate) publish_burst: u64,
+    pub(crate) connect_rate: u64,
+    pub(crate) connect_burst: u64,
+    pub(crate) max_head_bytes: u64,
+    pub(crate) head_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) max_waiting: u64,
+    pub(crate) max_streams_per_connection: u64,
     pub(crate) max_event_bytes: u64,
     pub(crate) max_body_bytes: u64,
     pub(crate) max_topics_per_event: u64,
@@ -143,6 +190,13 @@ impl Settings {
         const DEFAULT: &Origin = &Origin::Default;
         self.origins.iter().find(|(known, _)| *known == name).map_or(DEFAULT, |(_, origin)| origin)
     }
+
+    /// The folder for what outlives the process. A hub that keeps its events in memory has none unless
+    /// it is given one.
+    pub(crate) fn data_folder(&self) -> Option<&Path> {
+        let is_meant = self.serve.log == LogPlace::Disk || *self.origin("data") != Origin::Default;
+        is_meant.then_some(&*self.serve.data)
+    }
 }
 
 /// Looks a value up by its name: the flag's, or the variable's.
@@ -165,7 +219,7 @@ pub(crate) fn merge(
     for row in serve_options().filter(|row| row.key().is_some()) {
         let (given, origin) = match given_for(row, flags, variables, file) {
             Some(found) => found,
-            None => match row.default_text(cores, settings.serve.log) {
+            None => match row.default_text(cores, &settings.serve) {
                 Some(text) => (GivenValue::Text(text), Origin::Default),
                 None => (GivenValue::List(Vec::new()), Origin::Default),
             },
@@ -185,7 +239,7 @@ pub(crate) fn merge(
 pub(crate) fn misspelt_variables<'a>(
     set: impl IntoIterator<Item = &'a str>,
 ) -> Vec<(&'a str, String)> {
-    let known: Vec<String> = crate::options::OPTIONS.iter().map(OptionRow::variable).collect();
+    let known: Vec<String> = OPTIONS.iter().map(OptionRow::variable).collect();
     set.into_iter()
         .filter(|name| name.starts_with("TIDINGS_") && !known.iter().any(|known| known == name))
         .filter_map(|name| Some((name, nearest(name, &known)?.to_owned())))
@@ -203,6 +257,34 @@ impl ServeSettings {
             hosts: Vec::new(),
             tls_cert: None,
             tls_key: None,
+            tls_self_signed: false,
+            acme_domain: Vec::new(),
+            acme_email: None,
+            acme_directory: None,
+            acme_ca: None,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
+            key: None,
+            key_file: Vec::new(),
+            jwks_url: Vec::new(),
+            algorithm: None,
+            issuer: None,
+            audience: Vec::new(),
+            require_exp: false,
+            authority: Vec::new(),
+            anonymous: false,
+            default_private: false,
+            public_figures: false,
+            token_cookie: None,
+            query_token: false,
+            ticket_lifetime: Duration::ZERO,
+            max_tickets: 0,
+            authorization_webhook: None,
+            authorization_webhook_timeout: Duration::ZERO,
+            authorization_webhook_cache: Duration::ZERO,
+            connection_webhook: None,
+            connection_webhook_debounce: Duration::ZERO,
+            webhook_secret: None,
             log: LogPlace::Disk,
             data: PathBuf::new(),
             durability: "",
@@ -221,6 +303,17 @@ impl ServeSettings {
             flush_interval: Duration::ZERO,
             drain: Duration::ZERO,
             max_connections: 0,
+            max_connections_per_ip: 0,
+            max_connections_per_user: 0,
+            publish_rate: 0,
+            publish_burst: 0,
+            connect_rate: 0,
+            connect_burst: 0,
+            max_head_bytes: 0,
+            head_timeout: Duration::ZERO,
+            body_timeout: Duration::ZERO,
+            max_waiting: 0,
+            max_streams_per_connection: 0,
             max_event_bytes: 0,
             max_body_bytes: 0,
             max_topics_per_event: 0,
@@ -229,6 +322,21 @@ impl ServeSettings {
             log_format: "",
             log_level: "",
         }
+    }
+}
+
+impl ServeSettings {
+    /// Says whether other machines can reach the hub.
+    pub(crate) fn is_exposed(&self) -> bool {
+        !self.listen.ip().is_loopback()
+    }
+
+    /// Says whether there is a key, or a place to get one from, so that tokens count.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.key.is_some()
+            || !self.key_file.is_empty()
+            || !self.jwks_url.is_empty()
+            || !self.authority.is_empty()
     }
 }
 
@@ -252,7 +360,7 @@ pub(crate) fn merge_one(
     let mut settings = ServeSettings::unset();
     let row = option_named(name).ok_or_else(|| vec![format!("there is no option {name}")])?;
     let default = || {
-        let text = row.default_text(1, settings.log).unwrap_or_default();
+        let text = row.default_text(1, &ServeSettings::unset()).unwrap_or_default();
         (GivenValue::Text(text), Origin::Default)
     };
     let (given, origin) = given_for(row, flags, variables, file).unwrap_or_else(default);
@@ -297,7 +405,8 @@ fn unknown_keys(file: &SettingsFile) -> Vec<String> {
 fn bad_value(row: &OptionRow, given: &GivenValue, origin: &Origin, wrong: &str) -> String {
     let given = match (given, &row.kind) {
         // There may be many, and what is wrong says in which.
-        (_, Kind::Retention(_)) | (GivenValue::Tables(_), _) => None,
+        (_, Kind::Retention(_) | Kind::Authorities(_)) | (GivenValue::Tables(_), _) => None,
+        (_, Kind::Secret(_)) => None,
         (GivenValue::Text(text), _) => Some(without_password(text)),
         (GivenValue::List(list), _) => Some(format!("{list:?}")),
     };
@@ -323,54 +432,23 @@ fn without_password(text: &str) -> String {
     }
 }
 
-/// What is wrong with values that are right one by one.
-fn contradictions(settings: &Settings) -> Vec<String> {
-    let serve = &settings.serve;
-    let mut faults = Vec::new();
-    if !serve.listen.ip().is_loopback() && !serve.insecure {
-        faults.push(format!(
-            "{}: other machines can reach this address, and this version cannot check who they are\
-             \n  listen on 127.0.0.1, or add --insecure to let everyone publish and subscribe",
-            shown(settings, "listen"),
-        ));
-    }
-    for (given, missing, present) in [
-        (&serve.tls_cert, &serve.tls_key, "tls-cert"),
-        (&serve.tls_key, &serve.tls_cert, "tls-key"),
-    ] {
-        if given.is_some() && missing.is_none() {
-            let absent = if present == "tls-cert" { "tls-key" } else { "tls-cert" };
-            faults.push(format!(
-                "{}: TLS needs a certificate and its key\n  give --{absent} as well; one file may \
-                 hold both",
-                shown(settings, present),
-            ));
+/// `--key`, or the key or variable, as the option was given; without its value.
+pub(crate) fn shown_place(settings: &Settings, name: &str) -> String {
+    match settings.origin(name) {
+        Origin::Flag(name) | Origin::Variable(name) => name.clone(),
+        origin => {
+            let key = option_named(name).and_then(OptionRow::key).unwrap_or_default();
+            format!("{origin}: {key}")
         }
     }
-    let smallest = DISK_BYTES_MIN.max(serve.max_event_bytes.saturating_mul(2));
-    if serve.log == LogPlace::Disk && serve.log_bytes_max < smallest {
-        faults.push(format!(
-            "{}: this is too small for a log on disk, which grows by files of 1MiB at least\n  give \
-             it {} or more, or keep events in memory with --log memory",
-            shown(settings, "log-bytes-max"),
-            show_bytes(smallest),
-        ));
-    }
-    for (larger, smaller, reason) in AT_LEAST {
-        if size_of(serve, larger) < size_of(serve, smaller) {
-            faults.push(format!(
-                "{}: this is less than {}\n  {reason}: raise the one or lower the other",
-                shown(settings, larger),
-                shown(settings, smaller),
-            ));
-        }
-    }
-    faults
 }
 
 /// `--listen 0.0.0.0:80`, or the same as key or variable, as it was given.
 fn shown(settings: &Settings, name: &str) -> String {
     let Some(row) = option_named(name) else { return name.to_owned() };
+    if row.is_hidden(&settings.serve) || matches!(row.kind, Kind::Authorities(_)) {
+        return shown_place(settings, name);
+    }
     let value = row.kind.toml(&settings.serve);
     let value = value.trim_matches('"');
     match settings.origin(name) {
@@ -382,24 +460,6 @@ fn shown(settings: &Settings, name: &str) -> String {
         Origin::Default => format!("{} {value} (the default)", row.flag()),
     }
 }
-
-fn size_of(serve: &ServeSettings, name: &str) -> u64 {
-    match option_named(name).map(|row| &row.kind) {
-        Some(Kind::Bytes { field, .. } | Kind::Count { field, .. }) => *field(&mut serve.clone()),
-        _ => 0,
-    }
-}
-
-/// The least that a log on disk may be told to keep, in bytes: a few files, so that what is full does
-/// not leave as a whole.
-const DISK_BYTES_MIN: u64 = 4 << 20;
-
-/// Options of which the first must not be less than the second, and why.
-const AT_LEAST: [(&str, &str, &str); 3] = [
-    ("tail-bytes-max", "max-event-bytes", "the tail must have room for one event of any size"),
-    ("log-bytes-max", "max-event-bytes", "the log must have room for one event of any size"),
-    ("max-body-bytes", "max-event-bytes", "a request must have room for one event of any size"),
-];
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use reqwest::Url;
+use tidings_auth::Algorithm;
+
 /// Reads a duration: whole numbers, each with a unit of `ms`, `s`, `m`, `h` or `d`, one after the
 /// other, as in `15s` or `1h30m`. A lone `0` needs no unit.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -182,6 +186,118 @@ pub(crate) fn parse_hosts<'a>(
     Ok(hosts)
 }
 
+/// Reads networks; an address without a prefix is a network of one, and bits after the prefix are
+/// refused, because whoever wrote them meant something else.
+pub(crate) fn parse_networks<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<IpNet>, String> {
+    let mut networks = Vec::new();
+    for text in texts.into_iter().map(str::trim).filter(|text| !text.is_empty()) {
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse::<IpNet>().map_err(|_| {
+                format!("`{text}` is neither an address nor a network such as 10.0.0.0/8")
+            })?,
+        };
+        if network != network.trunc() {
+            return Err(format!("`{text}` has bits after its prefix; write {}", network.trunc()));
+        }
+        if !networks.contains(&network) {
+            networks.push(network);
+        }
+    }
+    Ok(networks)
+}
+
+/// Writes a network as [`parse_networks`] reads it; one address without its prefix.
+pub(crate) fn show_network(network: &IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        return network.addr().to_string();
+    }
+    network.to_string()
+}
+
+/// Reads the URL of another server, without user name and password, which would be shown.
+pub(crate) fn parse_web_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("this is not a URL ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("this is neither http:// nor https://".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a user name or a password has no place here".into());
+    }
+    if url.fragment().is_some() {
+        return Err("what follows `#` has no place here".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads several URLs, each once.
+pub(crate) fn parse_web_urls<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<String>, String> {
+    parse_texts(texts).iter().map(|text| parse_web_url(text)).collect()
+}
+
+/// Reads texts, each once; empty ones are left out.
+pub(crate) fn parse_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut read: Vec<String> = Vec::new();
+    for text in texts.into_iter().map(str::trim).filter(|text| !text.is_empty()) {
+        if !read.iter().any(|known| known == text) {
+            read.push(text.to_owned());
+        }
+    }
+    read
+}
+
+/// Reads the name of a signature algorithm (RFC 7518, section 3.1), or `auto` as `None`: what the kind of the key says.
+pub(crate) fn parse_algorithm(text: &str) -> Result<Option<Algorithm>, String> {
+    if text.eq_ignore_ascii_case(AUTO) {
+        return Ok(None);
+    }
+    let known = Algorithm::ALL.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(text));
+    known.map(Some).ok_or_else(|| match text.to_ascii_lowercase().as_str() {
+        "none" => "tokens that nobody signed prove nothing".into(),
+        _ => "there is no such algorithm".into(),
+    })
+}
+
+/// Writes an algorithm as [`parse_algorithm`] reads it.
+pub(crate) fn show_algorithm(algorithm: Option<Algorithm>) -> &'static str {
+    algorithm.map_or(AUTO, Algorithm::as_str)
+}
+
+/// Says whether a URL leaves this machine without encryption.
+pub(crate) fn is_in_the_open(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    url.scheme() == "http" && !is_this_machine(&url)
+}
+
+/// Says whether a URL is that of a server on this machine.
+pub(crate) fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Checks the name of a cookie (RFC 6265, section 4.1.1).
+pub(crate) fn check_cookie_name(text: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.bytes().all(is_plain) { Ok(()) } else { Err("a cookie has no such name".into()) }
+}
+
+/// Checks what an issuer calls itself: any text of reasonable length.
+pub(crate) fn check_issuer(text: &str) -> Result<(), String> {
+    if text.len() > TEXT_BYTES_MAX { Err("this is too long".into()) } else { Ok(()) }
+}
+
+/// Checks an e-mail address as far as that is worth it.
+pub(crate) fn check_email(text: &str) -> Result<(), String> {
+    match text.split_once('@') {
+        Some((user, host)) if !user.is_empty() && !host.is_empty() && !text.contains(' ') => Ok(()),
+        _ => Err("this is not an e-mail address".into()),
+    }
+}
+
 /// Checks that an origin is written exactly as browsers send it: scheme, host, port unless it is the
 /// scheme's own, all in lower case and without a path (RFC 6454, section 6.2).
 fn check_origin(origin: &str) -> Result<(), String> {
@@ -241,6 +357,12 @@ fn unknown_unit(unit: &str) -> String {
 
 /// The word for a limit that is none.
 pub(crate) const UNLIMITED: &str = "unlimited";
+
+/// The longest text that names somebody, in bytes.
+const TEXT_BYTES_MAX: usize = 1_024;
+
+/// The word for the algorithm that the kind of a key says.
+const AUTO: &str = "auto";
 
 /// Units of time with their milliseconds, smallest first.
 const DURATION_UNITS: [(&str, u64); 5] =

@@ -1,5 +1,6 @@
 //! What becomes a key, for which algorithm, and what is refused.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use tidings_auth::{Algorithm, Key, KeyError, SigningKey, parse_jwk_set};
 
 use crate::forge::SECRET;
@@ -155,6 +156,9 @@ fn several_keys_may_stand_in_one_file() {
     // Of a chain only the first signs tokens.
     let chain = [file!("p256-certificate.pem"), file!("rsa-certificate.pem")].concat();
     check(&chain, None, Algorithm::Es256, false);
+    let served = [file!("p256-certificate.pem"), file!("p256-sec1.pem")].concat();
+    let key = SigningKey::parse(served.as_bytes(), None).unwrap();
+    assert_eq!(key.verifying_key().algorithm(), Algorithm::Es256);
     let many = file!("p256-public.pem").repeat(101);
     assert_eq!(refusal(&many, None), KeyError::TooMany);
     // A bad one is not passed over.
@@ -223,6 +227,21 @@ fn keys_that_cannot_be_used_are_left_out_of_a_set() {
     let small = r#"{"kty":"RSA","e":"AQAB","n":"vV4L5SYHbVRyFDu7tVFcYFlJCzZMQFLJtOCAHTSFF4wBDMlGPeqMv5bl8RyS2Cz9s_8tgKXH1eEfaWWRM_Lb5w"}"#;
     let set = format!(r#"{{"keys":[{small},7,null,[],"x",{{}}]}}"#);
     assert_eq!(listed(&parse_jwk_set(set.as_bytes(), None).unwrap()), []);
+}
+
+/// The same 64 bytes, cut elsewhere, are no other spelling of a key.
+#[test]
+fn coordinates_have_the_length_of_their_curve() {
+    let line = SET.lines().find(|line| line.contains(r#""p256""#)).unwrap();
+    let key: serde_json::Value = serde_json::from_str(line.trim_end_matches(',')).unwrap();
+    let decode = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
+    let point = [decode("x"), decode("y")].concat();
+    let point = &point;
+    for (cut, is_key) in [(32, true), (30, false), (34, false), (64, false)] {
+        let [x, y] = [&point[..cut], &point[cut..]].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let key = format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}"#);
+        assert_eq!(Key::parse(key.as_bytes(), None).is_ok(), is_key, "{cut}");
+    }
 }
 
 #[test]

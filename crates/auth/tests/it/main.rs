@@ -2,7 +2,9 @@
 
 mod attacks;
 mod claims;
+mod corpus;
 mod forge;
+mod fuzz_body;
 mod keys;
 mod mutations;
 mod round_trip;

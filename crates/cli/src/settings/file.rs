@@ -96,12 +96,20 @@ fn given_table(table: &Spanned<DeValue<'_>>, text: &str) -> Result<GivenTable, S
     let DeValue::Table(values) = table.get_ref() else {
         return Err("a list here holds tables alone, or strings alone".into());
     };
-    let values = values.iter().map(|(key, value)| {
-        let value = given_text(value.get_ref())
-            .map_err(|wrong| format!("{key}: {wrong}", key = key.get_ref()))?;
-        Ok((key.get_ref().to_string(), value))
-    });
-    Ok(GivenTable { line, values: values.collect::<Result<_, String>>()? })
+    let mut given = Vec::new();
+    for (key, value) in values {
+        let key = key.get_ref().to_string();
+        let single = std::slice::from_ref(value);
+        let items = match value.get_ref() {
+            DeValue::Array(items) => items,
+            _ => single,
+        };
+        for item in items {
+            let text = given_text(item.get_ref()).map_err(|wrong| format!("{key}: {wrong}"))?;
+            given.push((key.clone(), text));
+        }
+    }
+    Ok(GivenTable { line, values: given })
 }
 
 /// A single value as the text that a flag would have.

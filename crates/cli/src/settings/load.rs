@@ -11,6 +11,7 @@ use tidings::RetentionRule;
 use crate::failure::Failure;
 use crate::options::{OptionRow, option_named};
 use crate::selectors::{is_misleading, told_misleading};
+use crate::settings::contradictions::doubts;
 use crate::settings::file::SettingsFile;
 use crate::settings::{Origin, Settings, merge, merge_one, misspelt_variables};
 
@@ -40,6 +41,7 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Loaded, Failure> {
     let settings = merge(&flags, &variable, read.as_ref(), cores).map_err(usage)?;
     let mut warnings = misspelt();
     warnings.extend(misleading_rules(&settings.serve.retention));
+    warnings.extend(doubts(&settings));
     Ok(Loaded { settings, file, warnings })
 }
 
@@ -84,7 +86,8 @@ fn named_file(flags: &dyn Fn(&str) -> Option<String>) -> Option<(PathBuf, Origin
     Some((path.into(), Origin::Variable(row.variable())))
 }
 
-fn usage(faults: impl AsRef<[String]>) -> Failure {
+/// Tells faults, one after the other.
+pub(crate) fn usage(faults: impl AsRef<[String]>) -> Failure {
     Failure::Usage(faults.as_ref().join("\ntidings: "))
 }
 

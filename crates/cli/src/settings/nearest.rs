@@ -11,6 +11,14 @@ pub(crate) fn nearest<'a>(typed: &str, known: &'a [String]) -> Option<&'a str> {
         .map(|(_, name)| name.as_str())
 }
 
+/// Says that there is no `name`, and what there is.
+pub(crate) fn unknown_key(name: &str, known: &[String]) -> String {
+    match nearest(name, known) {
+        Some(meant) => format!("there is no `{name}`; did you mean `{meant}`?"),
+        None => format!("there is no `{name}`; there is {}", known.join(", ")),
+    }
+}
+
 /// How many letters must be added, left out, changed or swapped with the next to turn `from` into
 /// `to` (optimal string alignment).
 fn edits(from: &str, to: &str) -> usize {

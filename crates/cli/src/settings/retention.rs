@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings::{RetentionRule, Selector};
 
 use crate::options::GivenTable;
-use crate::settings::nearest::nearest;
+use crate::settings::nearest::{nearest, unknown_key};
 use crate::value::{parse_count, parse_duration, show_duration, within};
 
 /// Reads rules such as `jobs/{id};events=100;age=1h`; empty ones are left out.
@@ -29,7 +29,7 @@ pub(crate) fn rules_from_tables(tables: &[GivenTable]) -> Result<Vec<RetentionRu
                 "topics" => draft.set_topics(value),
                 "events_max" => draft.set_events_max(value),
                 "age_max" => draft.set_age_max(value),
-                _ => Err(unknown_key(key, &["topics", "events_max", "age_max"])),
+                _ => Err(unknown_key(key, &["topics", "events_max", "age_max"].map(str::to_owned))),
             };
             set.map_err(|wrong| format!("line {}: {wrong}", table.line))?;
         }
@@ -122,7 +122,7 @@ fn parse_rule(text: &str) -> Result<Draft, String> {
             "events" => draft.set_events_max(value.trim())?,
             "age" => draft.set_age_max(value.trim())?,
             other if nearest(other, &["events", "age"].map(str::to_owned)).is_some() => {
-                return Err(unknown_key(other, &["events", "age"]));
+                return Err(unknown_key(other, &["events", "age"].map(str::to_owned)));
             }
             _ => break,
         }
@@ -132,18 +132,11 @@ fn parse_rule(text: &str) -> Result<Draft, String> {
     Ok(draft)
 }
 
-fn once<T>(place: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+/// Puts `value` into a place that must be empty; `what` names it.
+pub(crate) fn once<T>(place: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
     match place.replace(value) {
         Some(_) => Err(format!("{what} is given twice")),
         None => Ok(()),
-    }
-}
-
-fn unknown_key(name: &str, known: &[&str]) -> String {
-    let known: Vec<String> = known.iter().map(|&known| known.to_owned()).collect();
-    match nearest(name, &known) {
-        Some(meant) => format!("there is no `{name}`; did you mean `{meant}`?"),
-        None => format!("there is no `{name}`; there is {}", known.join(", ")),
     }
 }
 

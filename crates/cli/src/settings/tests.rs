@@ -1,7 +1,9 @@
 use std::path::Path;
 
 use crate::options::{Kind, serve_options};
+use crate::settings::contradictions::doubts;
 use crate::settings::file::SettingsFile;
+use crate::settings::secret::Secret;
 use crate::settings::{LogPlace, Settings, merge, misspelt_variables};
 
 /// What is given in one case; pairs of name and value, and the text of a file.
@@ -73,8 +75,11 @@ fn every_default_is_valid_and_written_as_it_is_shown() {
         let settings = merged(flags(&given)).unwrap_or_else(|faults| panic!("{faults:?}"));
         for row in serve_options().filter(|row| row.key().is_some() && row.name != "log") {
             let shown = row.kind.toml(&settings.serve);
-            let none = if matches!(row.kind, Kind::File(_)) { "" } else { "[]" };
-            let default = row.default_text(3, log).unwrap_or_else(|| none.into());
+            let none = match row.kind {
+                Kind::File(_) | Kind::WebUrl(_) | Kind::Text { .. } | Kind::Secret(_) => "",
+                _ => "[]",
+            };
+            let default = row.default_text(3, &settings.serve).unwrap_or_else(|| none.into());
             assert_eq!(shown.trim_matches('"'), default, "{}", row.name);
         }
     }
@@ -157,6 +162,21 @@ fn values_of_each_kind_are_taken_from_each_place() {
         "t.toml:1",
     );
     check_value(file(&format!("cors_origins = '{text}'")), "cors-origins", list, "t.toml:1");
+    let networks = "[\"10.0.0.0/8\",\"::1\",\"fd00::/8\"]";
+    check_value(
+        flags(&[("trusted-proxies", "10.0.0.0/8, ::1/128,fd00::/8,::1")]),
+        "trusted-proxies",
+        networks,
+        "--trusted-proxies",
+    );
+    check_value(
+        file(&format!("proxy_protocol = {networks}")),
+        "proxy-protocol",
+        networks,
+        "t.toml:1",
+    );
+    check_value(flags(&[("key-file", "a,b ,")]), "key-file", "[\"a\",\"b\"]", "--key-file");
+    check_value(file("token_cookie = ''"), "token-cookie", "\"\"", "t.toml:1");
     check_value(
         Given { flags: &[("listen", "0.0.0.0:1")], file: "insecure = true", ..Given::default() },
         "listen",
@@ -187,6 +207,28 @@ fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
             "t.toml:2: shards = 0: this is too small\n  allowed: a whole number from 1 to 1024",
             "t.toml:3: log_level = loud: there is no such choice\n  allowed: off, error, warn, info, \
              debug, trace",
+        ],
+    );
+    check_faults(
+        flags(&[
+            ("trusted-proxies", "10.0.0.1/8"),
+            ("proxy-protocol", "lb"),
+            ("token-cookie", "a b"),
+            ("acme-email", "me"),
+            ("algorithm", "none"),
+            ("connection-webhook", "https://u:hush@app.example"),
+        ]),
+        &[
+            "--acme-email me: this is not an e-mail address\n  allowed: an e-mail address",
+            "--trusted-proxies 10.0.0.1/8: `10.0.0.1/8` has bits after its prefix; write 10.0.0.0/8\n  \
+             allowed: addresses and networks such as 10.0.0.0/8, separated by commas",
+            "--proxy-protocol lb: `lb` is neither an address nor a network such as 10.0.0.0/8\n  \
+             allowed: addresses and networks such as 10.0.0.0/8, separated by commas",
+            "--algorithm none: tokens that nobody signed prove nothing\n  allowed: auto, HS256, HS384, \
+             HS512, RS256, RS384, RS512, PS256, ES256, ES384, EdDSA",
+            "--token-cookie a b: a cookie has no such name\n  allowed: the name of a cookie, or nothing",
+            "--connection-webhook https://…@app.example: a user name or a password has no place here\n  \
+             allowed: an http:// or https:// URL, without a user name",
         ],
     );
     check_faults(
@@ -227,8 +269,8 @@ fn an_unknown_key_is_told_with_its_line_and_the_key_that_was_meant() {
     check_faults(
         file("[log]\nplace = 'memory'"),
         &[
-            "t.toml:1: log: a table has no place here; all keys but `retention` stand at the top\n  \
-           allowed: disk, memory",
+            "t.toml:1: log: a table has no place here; all keys but `authority` and `retention` stand \
+             at the top\n  allowed: disk, memory",
         ],
     );
 }
@@ -285,13 +327,230 @@ fn options_that_contradict_each_other_are_refused() {
         &["t.toml:1: tls_key = a.pem: TLS needs a certificate and its key\n  give --tls-cert as \
            well; one file may hold both"],
     );
+}
+
+const NO_KEY: &str = "--listen 0.0.0.0:80: other machines can reach this address, and there is no key to \
+                      check who they are\n  make one with `openssl rand -hex 32 > hub.key` and add \
+                      --key-file hub.key\n  or listen on 127.0.0.1, or add --insecure to let everyone \
+                      publish and subscribe";
+
+#[test]
+fn an_address_that_others_reach_needs_a_key_or_the_word_that_it_needs_none() {
+    const EVERYWHERE: (&str, &str) = ("listen", "0.0.0.0:80");
+    check_faults(flags(&[EVERYWHERE]), &[NO_KEY]);
+    for given in [
+        ("key", "k"),
+        ("key-file", "a.pem"),
+        ("jwks-url", "https://id.example/jwks"),
+        ("authority", "key-file=a"),
+        ("insecure", "true"),
+    ] {
+        check_faults(flags(&[EVERYWHERE, given]), &[]);
+    }
+    for key in [("key", ""), ("key-file", ""), ("issuer", "")] {
+        check_faults(flags(&[EVERYWHERE, key]), &[NO_KEY]);
+    }
+    for address in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
+        check_faults(flags(&[("listen", address)]), &[]);
+    }
+}
+
+#[test]
+fn trust_that_contradicts_itself_is_refused() {
+    for (given, told) in [
+        (
+            flags(&[("insecure", "true"), ("key", "hush")]),
+            "--insecure true: this is for a hub that asks nobody, and with --key it asks everybody\n  \
+             leave one of the two out",
+        ),
+        (
+            file("insecure = true\n[[authority]]\nkey_file = 'a'"),
+            "t.toml:1: insecure = true: this is for a hub that asks nobody, and with t.toml:2: \
+             authority it asks everybody\n  leave one of the two out",
+        ),
+        (
+            flags(&[("authorization-webhook", "https://app.example/who")]),
+            "--authorization-webhook https://app.example/who: nobody could publish: the webhook is \
+             asked about subscribers alone\n  add a key for those who publish: `openssl rand -hex 32 \
+             > hub.key`, and --key-file hub.key",
+        ),
+        (
+            variables(&[("TIDINGS_JWKS_URL", "http://127.0.0.1/a,http://id.example/jwks")]),
+            "TIDINGS_JWKS_URL=[\"http://127.0.0.1/a\",\"http://id.example/jwks\"]: \
+             http://id.example/jwks is not encrypted, so that anybody on the way could add a key and \
+             make tokens\n  use https, or save the key set and give it with --key-file",
+        ),
+        (
+            flags(&[("authority", "jwks-url=http://id.example/jwks")]),
+            "--authority: http://id.example/jwks is not encrypted, so that anybody on the way could \
+             add a key and make tokens\n  use https, or save the key set and give it with --key-file",
+        ),
+        (
+            flags(&[("audience", "hub"), ("authority", "key-file=a")]),
+            "--audience [\"hub\"]: there is no key whose tokens it could be about\n  give --key or \
+             --key-file or --jwks-url as well, or leave it out",
+        ),
+        (
+            flags(&[("algorithm", "ES256")]),
+            "--algorithm ES256: there is no key that it could be the algorithm of\n  give --key or \
+             --key-file as well, or leave it out",
+        ),
+        (
+            variables(&[("TIDINGS_WEBHOOK_SECRET", "hush")]),
+            "TIDINGS_WEBHOOK_SECRET: there is no webhook to sign anything for\n  give \
+             --authorization-webhook or --connection-webhook as well, or leave it out",
+        ),
+        (
+            flags(&[("publish-burst", "9")]),
+            "--publish-burst 9: there is no rate that it could be above\n  give --publish-rate as well, \
+             or leave it out",
+        ),
+    ] {
+        check_faults(given, &[told]);
+    }
+    check_faults(flags(&[("algorithm", "auto"), ("require-exp", "false")]), &[]);
+}
+
+#[test]
+fn one_certificate_is_enough() {
+    let both = ("tls-self-signed", "true");
     check_faults(
-        flags(&[("listen", "0.0.0.0:80")]),
+        flags(&[("tls-cert", "a"), ("tls-key", "a"), both]),
         &[
-            "--listen 0.0.0.0:80: other machines can reach this address, and this version cannot check \
-           who they are\n  listen on 127.0.0.1, or add --insecure to let everyone publish and \
-           subscribe",
+            "--tls-self-signed true: there is another certificate by --tls-cert a\n  give one of them",
         ],
+    );
+    check_faults(
+        flags(&[("acme-domain", "a.example"), both]),
+        &[
+            "--acme-domain [\"a.example\"]: there is another certificate by --tls-self-signed true\n  \
+           give one of them",
+        ],
+    );
+    check_faults(
+        flags(&[("acme-domain", "localhost")]),
+        &[
+            "--acme-domain [\"localhost\"]: nobody certifies `localhost`\n  give names that lead to this \
+           machine from everywhere; for development there is --tls-self-signed",
+        ],
+    );
+    check_faults(
+        flags(&[("acme-domain", "hub.test"), ("acme-directory", "https://localhost:14000/dir")]),
+        &[],
+    );
+    check_faults(
+        flags(&[("acme-email", "a@b.example")]),
+        &[
+            "--acme-email a@b.example: there is no name to get a certificate for\n  give --acme-domain \
+           as well, or leave it out",
+        ],
+    );
+    let memory = [("acme-domain", "a.example"), ("log", "memory")];
+    check_faults(
+        flags(&memory),
+        &[
+            "--acme-domain [\"a.example\"]: the certificate must outlive the process, as an authority \
+           gives only a few a week\n  name a folder for it with --data",
+        ],
+    );
+    check_faults(flags(&[memory[0], memory[1], ("data", "d")]), &[]);
+}
+
+#[test]
+fn what_may_be_meant_is_told_all_the_same() {
+    let key = ("key", "hush");
+    for (given, told) in [
+        (
+            &[("trusted-proxies", "10.0.0.0/8,::/0")][..],
+            "--trusted-proxies [\"10.0.0.0/8\",\"::/0\"]: ::/0 is everybody, so that clients can say of \
+             themselves who they are; name the proxies alone",
+        ),
+        (
+            &[("proxy-protocol", "0.0.0.0/0")],
+            "--proxy-protocol [\"0.0.0.0/0\"]: 0.0.0.0/0 is everybody, so that clients can say of \
+             themselves who they are; name the proxies alone",
+        ),
+        (
+            &[("anonymous", "true"), ("listen", "[::]:443"), key],
+            "--anonymous true: whoever reaches [::]:443 may read public events without a token",
+        ),
+        (
+            &[("cors-origins", "*"), key],
+            "--cors-origins [\"*\"]: pages of other origins cannot use the cookie `tidings_token`, as \
+             browsers send none where all are allowed; name the origins if they are to",
+        ),
+        (
+            &[("connection-webhook", "http://app.example")],
+            "--connection-webhook http://app.example: what is sent there can be read and changed on \
+             the way; use https",
+        ),
+    ] {
+        let settings = merged(flags(given)).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(doubts(&settings), [told]);
+    }
+    for fine in [
+        &[("cors-origins", "*")][..],
+        &[("cors-origins", "*"), ("token-cookie", ""), key],
+        &[("anonymous", "true"), key],
+        &[("connection-webhook", "http://localhost/a")],
+        &[("trusted-proxies", "10.0.0.1")],
+    ] {
+        let settings = merged(flags(fine)).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert!(doubts(&settings).is_empty(), "{fine:?}");
+    }
+}
+
+#[test]
+fn a_secret_is_not_repeated_wherever_it_was_given() {
+    for given in
+        [flags(&[("key", "hush")]), variables(&[("TIDINGS_KEY", "hush")]), file("key = 'hush'")]
+    {
+        let settings = merged(given).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(settings.serve.key.as_ref().map(Secret::expose), Some("hush"));
+        let Some(row) = serve_options().find(|row| row.name == "key") else { panic!("no key") };
+        assert!(row.is_hidden(&settings.serve));
+        assert_eq!(row.kind.json(&settings.serve), "set");
+        assert!(!format!("{:?}", settings.serve).contains("hush"));
+    }
+    check_faults(
+        file("key = ['hush']"),
+        &["t.toml:1: key: a list has no place here\n  allowed: a secret"],
+    );
+}
+
+#[test]
+fn who_may_do_what_by_default_depends_on_who_can_reach_the_address() {
+    let exposed = [("listen", "0.0.0.0:1"), ("key", "k")];
+    for name in ["anonymous", "public-figures"] {
+        check_value(Given::default(), name, "true", "default");
+        check_value(flags(&exposed), name, "false", "default");
+    }
+    check_value(file("publish_rate = 7"), "publish-burst", "7", "default");
+    check_value(Given::default(), "publish-burst", "\"unlimited\"", "default");
+}
+
+#[test]
+fn authorities_are_taken_from_each_place() {
+    let shown = r#"[{ issuer = "a", audience = ["x","y"], jwks_url = "https://a.example/k" }, { key_file = ["b.pem"], algorithm = "ES256" }]"#;
+    let text = "issuer=a;audience=x;audience=y;jwks-url=https://a.example/k\nkey-file=b.pem;algorithm=ES256";
+    check_value(flags(&[("authority", text)]), "authority", shown, "--authority");
+    check_value(
+        file(
+            "[[authority]]\nissuer = 'a'\naudience = ['x', 'y']\njwks_url = 'https://a.example/k'\n\
+             [[authority]]\nkey_file = 'b.pem'\nalgorithm = 'es256'\n",
+        ),
+        "authority",
+        shown,
+        "t.toml:1",
+    );
+    check_value(file(&format!("authority = {shown}")), "authority", shown, "t.toml:1");
+    let allowed = "\n  allowed: whose tokens and what proves them: \
+                   issuer=https://id.example.com;jwks-url=https://id.example.com/jwks";
+    check_faults(
+        file("[[authority]]\nkey_file = 'a'\n\n[[authority]]\nkey-file = 'b'"),
+        &[&format!(
+            "t.toml:1: authority: line 4: there is no `key-file`; did you mean `key_file`?{allowed}"
+        )],
     );
 }
 

@@ -1,0 +1,70 @@
+//! Who may do what, as the settings say it.
+
+use tidings_access::{
+    AccessOptions, AuthorityOptions, AuthorizationWebhook, ConnectionWebhook, JwksOptions,
+    WebUrlError, WebhookSecret,
+};
+
+use crate::failure::Failure;
+use crate::settings::{Settings, shown_place};
+use crate::trust::{Trust, TrustedAuthority};
+
+/// Whose tokens count, who is asked and who is told.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] with what is wrong and what to do.
+pub(super) fn options(settings: &Settings, trust: &Trust) -> Result<AccessOptions, Failure> {
+    let serve = &settings.serve;
+    let mut options = AccessOptions::default();
+    for trusted in &trust.authorities {
+        options.authorities.extend(authorities(trusted)?);
+    }
+    if let Some(url) = &serve.authorization_webhook {
+        let mut webhook = AuthorizationWebhook::new(url)
+            .map_err(|error| bad(settings, "authorization-webhook", &error))?;
+        webhook.timeout = serve.authorization_webhook_timeout;
+        webhook.cache = serve.authorization_webhook_cache;
+        options.authorization_webhook = Some(webhook);
+    }
+    if let Some(url) = &serve.connection_webhook {
+        let mut webhook = ConnectionWebhook::new(url)
+            .map_err(|error| bad(settings, "connection-webhook", &error))?;
+        webhook.debounce = serve.connection_webhook_debounce;
+        options.connection_webhook = Some(webhook);
+    }
+    if let Some(secret) = &serve.webhook_secret {
+        let secret = WebhookSecret::parse(secret.expose()).map_err(|error| {
+            let place = shown_place(settings, "webhook-secret");
+            Failure::Usage(format!("{place}: {error}\n  `openssl rand -hex 32` makes a good one"))
+        })?;
+        options.webhook_secret = Some(secret);
+    }
+    options.folder = settings.data_folder().map(|data| data.join("access"));
+    Ok(options)
+}
+
+/// The authority with its keys, and once more for each key set but the first.
+fn authorities(trusted: &TrustedAuthority) -> Result<Vec<AuthorityOptions>, Failure> {
+    let mut sets = Vec::new();
+    for url in &trusted.jwks_urls {
+        let set = JwksOptions::new(url);
+        sets.push(set.map_err(|error| Failure::Usage(format!("--jwks-url {url}: {error}")))?);
+    }
+    let mut sets = sets.into_iter();
+    let first = AuthorityOptions {
+        authority: trusted.authority.clone(),
+        keys: trusted.keys.iter().map(|(key, _)| key.clone()).collect(),
+        jwks: sets.next(),
+    };
+    let others = sets.map(|set| AuthorityOptions {
+        authority: trusted.authority.clone(),
+        keys: Vec::new(),
+        jwks: Some(set),
+    });
+    Ok([first].into_iter().chain(others).collect())
+}
+
+fn bad(settings: &Settings, name: &str, error: &WebUrlError) -> Failure {
+    Failure::Usage(format!("{}: {error}", shown_place(settings, name)))
+}
