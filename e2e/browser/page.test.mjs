@@ -567,7 +567,7 @@ test("nothing comes from elsewhere, and no policy is needed to be loosened", asy
       await response.arrayBuffer();
     }
     const policy = (await fetch(`${hub.url}/`)).headers.get("content-security-policy");
-    assert.match(policy, /default-src 'self'/);
+    assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self';/);
     assert.doesNotMatch(policy, /unsafe|data:|https?:/);
   });
 });

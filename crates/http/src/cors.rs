@@ -30,7 +30,7 @@ pub(crate) fn layer(origins: &[String]) -> Option<CorsLayer> {
     };
     let layer = CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         .allow_headers([LAST_EVENT_ID, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, IDEMPOTENCY_KEY])
         .expose_headers([LAST_EVENT_ID, X_REQUEST_ID])
         .max_age(PREFLIGHT_AGE_MAX);

@@ -17,11 +17,11 @@ use tower::{Service, ServiceExt};
 use tracing::Level;
 
 use crate::app::App;
+use crate::header_names::X_REQUEST_ID;
 use crate::hosts::Hosts;
 use crate::line_figures::LineFigures;
 use crate::problem::{Kind, Problem};
-use crate::request_id;
-use crate::{publish, router};
+use crate::{publish, request_id, response_headers, router};
 
 /// A service that answers every request; cheap to clone.
 #[derive(Clone)]
@@ -59,7 +59,8 @@ impl Front {
             response.headers_mut().remove(CONTENT_LENGTH);
             *response.body_mut() = problem.to_json(instance).into();
         }
-        request_id::finish(response.headers_mut(), id);
+        response_headers::finish(response.headers_mut());
+        response.headers_mut().insert(X_REQUEST_ID, id);
         response
     }
 }

@@ -33,6 +33,7 @@ mod cors;
 mod hosts;
 mod page;
 mod request_id;
+mod response_headers;
 mod client_address;
 mod account;
 mod places;

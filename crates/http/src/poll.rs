@@ -38,7 +38,7 @@ pub(crate) async fn answer(mut subscription: Subscription) -> Response {
     let json = serde_json::to_string(&batch).expect("a batch is plain JSON");
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (headers, json).into_response()
 }

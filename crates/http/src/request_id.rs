@@ -1,6 +1,5 @@
 //! Every response names its request.
 
-use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::header_names::X_REQUEST_ID;
@@ -9,13 +8,6 @@ use crate::header_names::X_REQUEST_ID;
 pub(crate) fn name(request_headers: &HeaderMap) -> HeaderValue {
     let given = request_headers.get(&X_REQUEST_ID).filter(|id| is_harmless(id.as_bytes()));
     given.cloned().unwrap_or_else(random_id)
-}
-
-/// Adds what every response carries.
-pub(crate) fn finish(headers: &mut HeaderMap, id: HeaderValue) {
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_REQUEST_ID, id);
 }
 
 fn is_harmless(id: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
@@ -179,4 +179,125 @@ async fn a_body_comes_in_time_or_is_refused() {
     check_slow(ndjson, 29, vec![begin.to_owned(), end.to_owned(), line.clone()], 200).await;
     check_slow(ndjson, 31, vec![line.clone(), begin.to_owned(), end.to_owned()], 408).await;
     check_slow(ndjson, 29, line.chars().map(String::from).collect(), 408).await;
+}
+
+/// A hub for whose pages, and for those of these origins.
+fn router_for(origins: &[&str]) -> Router {
+    let log = Arc::new(MemoryLog::new(random_epoch().unwrap(), Default::default()));
+    let hub = Hub::start(HubOptions::default(), log as Arc<dyn EventLog>).unwrap();
+    let cors_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+    router(hub, HttpOptions { cors_origins, ..HttpOptions::default() })
+}
+
+async fn headers(router: &Router, method: &str, path: &str, lines: &[(&str, &str)]) -> HeaderMap {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in lines {
+        request = request.header(*name, *value);
+    }
+    let body = if method == "POST" { Body::from("topic=a") } else { Body::empty() };
+    router.clone().oneshot(request.body(body).unwrap()).await.unwrap().headers().clone()
+}
+
+#[tokio::test]
+async fn every_response_says_what_browsers_may_do_with_it() {
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    for origins in [&[][..], &["https://app.example"]] {
+        let router = router_for(origins);
+        for (method, path, cache_control) in [
+            ("GET", "/events?topic=a", "no-cache, no-transform"),
+            ("GET", "/events?topic=a&mode=poll&wait=0", "no-store"),
+            ("GET", "/events", "no-store"),
+            ("POST", "/events", "no-store"),
+            ("PUT", "/events", "no-store"),
+            ("GET", "/stats", "no-cache, no-transform"),
+            ("GET", "/metrics", "no-store"),
+            ("GET", "/health/live", "no-store"),
+            ("GET", "/health/ready", "no-store"),
+            ("GET", "/nothing", "no-store"),
+            ("GET", "/ui/nothing", "no-store"),
+            ("GET", "/openapi.json", "no-cache"),
+            ("GET", "/", "no-cache"),
+            ("GET", "/ui/app.js", "no-cache"),
+        ] {
+            let accept = ("accept", if path.contains("poll") { "application/json" } else { "*/*" });
+            let headers = headers(&router, method, path, &[accept, form]).await;
+            for (name, value) in [
+                ("x-content-type-options", "nosniff"),
+                ("referrer-policy", "no-referrer"),
+                ("x-frame-options", "DENY"),
+                ("cache-control", cache_control),
+            ] {
+                assert_eq!(headers[name], value, "{name} of {method} {path}");
+            }
+            assert!(headers.contains_key("x-request-id"), "{method} {path}");
+            let policy = headers["content-security-policy"].to_str().unwrap();
+            let is_of_page = ["/", "/ui/app.js", "/openapi.json"].contains(&path);
+            assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+            assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert_eq!(policy.contains("script-src 'self'"), is_of_page, "{method} {path}");
+            assert!(!policy.contains("unsafe"), "{policy}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_origins_may_what_they_are_listed_for() {
+    let (listed, other) = ("https://app.example", "https://evil.example");
+    for (origins, origin, allowed, credentials) in [
+        (&[][..], Some(listed), None, false),
+        (&[listed][..], Some(listed), Some(listed), true),
+        (&[listed], Some("https://APP.example"), Some("https://APP.example"), true),
+        (&[listed], Some(other), None, true),
+        (&[listed], Some("https://app.example.evil.example"), None, true),
+        (&[listed], Some("http://app.example"), None, true),
+        (&[listed], Some("null"), None, true),
+        (&[listed], None, None, true),
+        (&["*"], Some(other), Some("*"), false),
+        (&["*", listed], Some(listed), Some("*"), false),
+        (&["*"], None, Some("*"), false),
+    ] {
+        let router = router_for(origins);
+        let case = format!("{origin:?} at {origins:?}");
+        let is_by_origin = origins.contains(&listed) && !origins.contains(&"*");
+        let mut lines: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        for (method, path) in [("GET", "/events?topic=a"), ("GET", "/events"), ("GET", "/nothing")]
+        {
+            let headers = headers(&router, method, path, &lines).await;
+            check_cors(&headers, allowed, credentials, &case);
+            if is_by_origin {
+                assert!(vary(&headers).contains(&"origin".to_owned()), "{case}: {headers:?}");
+            }
+            let exposed = headers.get("access-control-expose-headers");
+            let exposed = exposed.map(|names| names.to_str().unwrap());
+            let expected = (!origins.is_empty()).then_some("last-event-id,x-request-id");
+            assert_eq!(exposed, expected, "{case}");
+        }
+        lines.push(("access-control-request-method", "DELETE"));
+        lines.push(("access-control-request-headers", "authorization,last-event-id"));
+        let preflight = headers(&router, "OPTIONS", "/events", &lines).await;
+        check_cors(&preflight, allowed, credentials, &case);
+        if !origins.is_empty() {
+            let list = |name| preflight[name].to_str().unwrap().to_ascii_lowercase();
+            assert_eq!(list("access-control-allow-methods"), "get,head,post,delete");
+            for name in ["authorization", "last-event-id", "content-type", "idempotency-key"] {
+                assert!(list("access-control-allow-headers").contains(name), "{name}");
+            }
+            assert_eq!(preflight["access-control-max-age"], "7200");
+            let varies = vary(&preflight).contains(&"origin".to_owned());
+            assert!(varies || !is_by_origin, "{case}: {preflight:?}");
+        }
+    }
+}
+
+fn check_cors(headers: &HeaderMap, allowed: Option<&str>, credentials: bool, case: &str) {
+    let get = |name| headers.get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(get("access-control-allow-origin"), allowed, "{case}");
+    let with_credentials = get("access-control-allow-credentials");
+    assert_eq!(with_credentials, credentials.then_some("true"), "{case}");
+    assert!(!(allowed == Some("*") && with_credentials.is_some()), "{case}");
+}
+
+fn vary(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all("vary").iter().flat_map(|line| line.to_str().unwrap().split(','));
+    values.map(|name| name.trim().to_ascii_lowercase()).collect()
 }
