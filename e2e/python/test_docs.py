@@ -81,9 +81,21 @@ def test_examples_work(start_hub, start_nginx, tmp_path, page):
     hub = start_hub()
     proxy = start_nginx(hub, location("proxy_http_version 1.1"))
     text = (REPOSITORY / "docs" / page).read_text()
-    text = text.replace("http://127.0.0.1:8080", hub.url).replace(
-        "http://127.0.0.1:8000", proxy.url
-    )
+    check_examples(text.replace("http://127.0.0.1:8000", proxy.url), hub, tmp_path)
+
+
+def test_a_private_stream_comes_about_from_a_new_key(start_hub, tmp_path):
+    text = (REPOSITORY / "docs/start/tokens.md").read_text()
+    make_key, serve = re.search(r"```sh\n(.*)\ntidings serve (.*)\n```", text).groups()
+    subprocess.run(["bash", "-c", make_key], cwd=tmp_path, check=True)
+    key = str(tmp_path / "hub.key")
+    hub = start_hub(*(key if option == "hub.key" else option for option in serve.split()))
+    check_examples(text, hub, tmp_path)
+
+
+def check_examples(text: str, hub, folder) -> None:
+    """Runs the commands of a page in a folder, and compares what they print."""
+    text = text.replace("http://127.0.0.1:8080", hub.url)
     with ExitStack() as running:
         streams = []
         for command, expected in examples(text):
@@ -96,7 +108,7 @@ def test_examples_work(start_hub, start_nginx, tmp_path, page):
                 capture_output=True,
                 text=True,
                 timeout=20,
-                cwd=tmp_path,
+                cwd=folder,
                 env=environment(hub),
             )
             lines = printed.stdout.splitlines()

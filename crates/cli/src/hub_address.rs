@@ -1,13 +1,15 @@
 //! The hub that `publish` and `tail` speak to: where it is, the token, and what its answers mean.
 
 use std::error::Error;
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -19,42 +21,91 @@ use crate::value::is_this_machine;
 pub(crate) struct HubAddress {
     /// The URL of its events.
     pub(crate) events_url: Url,
-    token: Option<HeaderValue>,
+    token: Token,
+}
+
+/// What is shown to a hub.
+enum Token {
+    None,
+    /// Always this.
+    Fixed(HeaderValue),
+    /// What stands in this file at the time.
+    File(PathBuf),
 }
 
 impl HubAddress {
-    /// Reads the options `url` and `token`.
+    /// Reads the options `url`, `token` and `token-file`.
     ///
     /// # Errors
     ///
     /// [`Failure::Usage`] when one of them cannot be what it is meant to be.
     pub(crate) fn load(matches: &ArgMatches) -> Result<Self, Failure> {
         let mut events_url = None;
-        let mut token = None;
+        let mut tokens = Vec::new();
         for row in hub_options() {
             let Some((given, place)) = given(matches, row) else { continue };
+            let told = |wrong: String| place.bad(&wrong);
             match row.name {
-                "url" => events_url = Some(parse_url(&given).map_err(|wrong| place.bad(&wrong))?),
-                _ => token = Some(parse_token(&given).map_err(|wrong| place.bad(&wrong))?),
+                "url" => events_url = Some(parse_url(&given).map_err(told)?),
+                "token" => tokens.push((Token::Fixed(parse_token(&given).map_err(told)?), place)),
+                _ => tokens.push((Token::File(given.into()), place)),
             }
         }
         let events_url = events_url.ok_or_else(|| Failure::Usage("no --url is given".into()))?;
-        Ok(Self { events_url, token })
+        let hub = Self { events_url, token: chosen(tokens)? };
+        // What cannot be read at all is told before anything is asked.
+        hub.authorization()?;
+        Ok(hub)
     }
 
-    /// A client for this hub, which sends the token with each request.
+    /// A `GET` or `POST` for the hub's events, with the token.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] when the file with the token cannot be read any more.
+    pub(crate) fn request(
+        &self,
+        client: &Client,
+        method: Method,
+        url: Url,
+    ) -> Result<RequestBuilder, Failure> {
+        let request = client.request(method, url);
+        Ok(match self.authorization()? {
+            Some(token) => request.header(AUTHORIZATION, token),
+            None => request,
+        })
+    }
+
+    /// Says whether the token may be another one the next time.
+    pub(crate) fn is_token_renewable(&self) -> bool {
+        matches!(self.token, Token::File(_))
+    }
+
+    fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+        match &self.token {
+            Token::None => Ok(None),
+            Token::Fixed(token) => Ok(Some(token.clone())),
+            Token::File(path) => {
+                let told = |wrong: String| {
+                    Failure::Usage(format!("the token in {}: {wrong}", path.display()))
+                };
+                let text = fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
+                if text.trim().is_empty() {
+                    return Err(told("the file is empty".into()));
+                }
+                parse_token(&text).map(Some).map_err(told)
+            }
+        }
+    }
+
+    /// A client for this hub.
     ///
     /// # Errors
     ///
     /// [`Failure::Failed`] when TLS cannot be set up.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let mut headers = HeaderMap::new();
-        if let Some(token) = &self.token {
-            headers.insert(AUTHORIZATION, token.clone());
-        }
         let mut builder = Client::builder()
             .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             // A connection that rests may be gone when it is used again.
@@ -148,10 +199,29 @@ impl Refusal {
             Some(detail) => format!("{title}: {detail}"),
             None => title.to_owned(),
         };
+        let kind = problem["type"].as_str().and_then(|it| it.strip_prefix(OWN_PROBLEM_TYPES));
+        if let Some(advice) = kind.and_then(advice) {
+            self.text.push_str("\n  ");
+            self.text.push_str(advice);
+        }
         self.line = problem["line"].as_u64();
         let is_ours =
             problem["type"].as_str().is_some_and(|kind| kind.starts_with(OWN_PROBLEM_TYPES));
         self.published = problem["published"].as_u64().or(is_ours.then_some(0));
+    }
+}
+
+/// What to do about a problem with a token, beyond what the hub says itself.
+fn advice(kind: &str) -> Option<&'static str> {
+    match kind {
+        "missing-token" => Some(
+            "give one with TIDINGS_TOKEN, --token-file or --token; who has the hub's key makes one with \
+             `tidings token`",
+        ),
+        "invalid-token" | "missing-right" => {
+            Some("who has the hub's key makes one with `tidings token`")
+        }
+        _ => None,
     }
 }
 
@@ -182,22 +252,38 @@ pub(crate) fn header(response: &Response, name: &str) -> Option<String> {
 }
 
 /// Where a value was given.
-struct Place(String);
+struct Place {
+    shown: String,
+    is_flag: bool,
+}
 
 impl Place {
     fn bad(&self, wrong: &str) -> Failure {
-        Failure::Usage(format!("{}: {wrong}", self.0))
+        Failure::Usage(format!("{}: {wrong}", self.shown))
     }
 }
 
 fn given(matches: &ArgMatches, row: &OptionRow) -> Option<(String, Place)> {
+    let place = |shown, is_flag| Place { shown, is_flag };
     if let Some(text) = flag(matches, row.name) {
-        return Some((text, Place(row.flag())));
+        return Some((text, place(row.flag(), true)));
     }
     if let Some(text) = variable(&row.variable()).filter(|text| !text.is_empty()) {
-        return Some((text, Place(row.variable())));
+        return Some((text, place(row.variable(), false)));
     }
-    Some((row.default_shown()?, Place("default".into())))
+    Some((row.default_shown()?, place("default".into(), false)))
+}
+
+/// The one token that counts: of two, the one by flag.
+fn chosen(mut tokens: Vec<(Token, Place)>) -> Result<Token, Failure> {
+    if let [(_, first), (_, second)] = &*tokens {
+        if first.is_flag == second.is_flag {
+            let (first, second) = (&first.shown, &second.shown);
+            return Err(Failure::Usage(format!("{first} and {second}: give one of them")));
+        }
+        tokens.retain(|(_, place)| place.is_flag);
+    }
+    Ok(tokens.pop().map_or(Token::None, |(token, _)| token))
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

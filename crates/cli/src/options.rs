@@ -166,6 +166,8 @@ pub(crate) enum Kind {
     Url,
     /// A token to show to a hub. Not a setting of the hub, and never shown.
     Token,
+    /// A file with a token to show to a hub. Not a setting of the hub.
+    TokenFile,
 }
 
 /// A value as it was given: files can hold lists, flags and variables are text.
@@ -197,7 +199,7 @@ impl OptionRow {
     /// `log_events_max`; `None` when the file cannot hold this option.
     pub(crate) fn key(&self) -> Option<String> {
         match self.kind {
-            Kind::ConfigFile | Kind::Url | Kind::Token => None,
+            Kind::ConfigFile | Kind::Url | Kind::Token | Kind::TokenFile => None,
             _ => Some(self.name.replace('-', "_")),
         }
     }
@@ -289,7 +291,7 @@ impl OptionRow {
             | Kind::Authorities(_)
             | Kind::Retention(_) => arg.action(ArgAction::Append),
             Kind::Files(_) => arg.action(ArgAction::Append).value_hint(clap::ValueHint::FilePath),
-            Kind::Folder(_) | Kind::File(_) | Kind::ConfigFile => {
+            Kind::Folder(_) | Kind::File(_) | Kind::ConfigFile | Kind::TokenFile => {
                 arg.value_hint(clap::ValueHint::AnyPath)
             }
             Kind::Url | Kind::WebUrl(_) => arg.value_hint(clap::ValueHint::Url),
@@ -397,7 +399,8 @@ impl Kind {
             | Self::Authorities(_)
             | Self::ConfigFile
             | Self::Url
-            | Self::Token => {}
+            | Self::Token
+            | Self::TokenFile => {}
         }
         Ok(())
     }
@@ -408,7 +411,9 @@ impl Kind {
             Self::Address(_) => {
                 "an IP address or localhost, and a port: 127.0.0.1:8080 or [::1]:8080".into()
             }
-            Self::Folder(_) | Self::File(_) | Self::ConfigFile => "a path".into(),
+            Self::Folder(_) | Self::File(_) | Self::ConfigFile | Self::TokenFile => {
+                "a path".into()
+            },
             Self::Files(_) => "paths, separated by commas".into(),
             Self::Networks(_) => "addresses and networks such as 10.0.0.0/8, separated by commas".into(),
             Self::WebUrl(_) => "an http:// or https:// URL, without a user name".into(),
@@ -521,7 +526,8 @@ impl Kind {
             | Self::Authorities(_)
             | Self::ConfigFile
             | Self::Url
-            | Self::Token => Value::Null,
+            | Self::Token
+            | Self::TokenFile => Value::Null,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use tokio::runtime;
 
@@ -110,7 +111,7 @@ async fn publish_one(
 ) -> Result<(), Failure> {
     let mut body = Vec::new();
     kind.write(data, key, &mut body);
-    let request = hub.client()?.post(hub.events_url.clone());
+    let request = hub.request(&hub.client()?, Method::POST, hub.events_url.clone())?;
     let request = request.header(CONTENT_TYPE, "application/json").body(body);
     let response =
         request.send().await.map_err(|error| Failure::Failed(hub.unreachable(&error)))?;

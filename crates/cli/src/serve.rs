@@ -11,6 +11,7 @@ use tidings::{
     Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
     MemoryLog, MemoryLogOptions, Retention, random_epoch,
 };
+use tidings_access::Access;
 use tidings_http::{HttpOptions, Rate, Tls};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime;
@@ -91,15 +92,15 @@ async fn serve(settings: &Settings, trust: &Trust) -> Result<(), Failure> {
     let mut signals = signals::Signals::new()
         .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
     let tls = encryption::load(settings)?;
-    let access = access::options(settings, trust)?;
-    if !access.authorities.is_empty() || access.authorization_webhook.is_some() {
-        return Err(Failure::Usage("this version reads keys, and does not ask for tokens".into()));
-    }
+    let access_options = access::options(settings, trust)?;
     let settings = &settings.serve;
     let listener = listen(settings.listen)
         .map_err(|error| Failure::Failed(cannot_listen(settings.listen, &error)))?;
     let address = listener.local_addr().unwrap_or(settings.listen);
-    let hub = Hub::start(hub_options(settings), open_log(settings)?)
+    let log = open_log(settings)?;
+    // Not before: who has the log has the whole folder for itself.
+    let access = access::start(access_options).await?;
+    let hub = Hub::start(hub_options(settings), log)
         .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
     if let Some(fingerprint) =
         tls.as_ref().filter(|_| settings.tls_self_signed).and_then(Tls::fingerprint)
@@ -117,7 +118,7 @@ async fn serve(settings: &Settings, trust: &Trust) -> Result<(), Failure> {
             process::exit(1);
         });
     };
-    tidings_http::serve(listener, hub, http_options(settings, tls), shutdown)
+    tidings_http::serve(listener, hub, http_options(settings, access, tls), shutdown)
         .await
         .map_err(|error| Failure::Failed(format!("cannot go on serving: {error}")))
 }
@@ -195,7 +196,7 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
     }
 }
 
-fn http_options(settings: &ServeSettings, tls: Option<Tls>) -> HttpOptions {
+fn http_options(settings: &ServeSettings, access: Access, tls: Option<Tls>) -> HttpOptions {
     HttpOptions {
         cors_origins: settings.cors_origins.clone(),
         hosts: (settings.listen.ip().is_loopback() || !settings.hosts.is_empty())
@@ -204,8 +205,18 @@ fn http_options(settings: &ServeSettings, tls: Option<Tls>) -> HttpOptions {
         topics_max: size(settings.max_topics_per_event),
         selectors_max: size(settings.max_selectors),
         drain: settings.drain,
+        access,
+        anonymous: settings.anonymous,
+        default_private: settings.default_private,
+        token_cookie: settings.token_cookie.clone().unwrap_or_default(),
+        query_token: settings.query_token,
+        ticket_lifetime: settings.ticket_lifetime,
+        tickets_max: size(settings.max_tickets),
+        open_operation: !settings.is_exposed(),
+        public_figures: settings.public_figures,
         head_bytes_max: size(settings.max_head_bytes),
         head_timeout: settings.head_timeout,
+        body_timeout: settings.body_timeout,
         waiting_max: size(settings.max_waiting),
         streams_per_connection_max: u32::try_from(settings.max_streams_per_connection)
             .unwrap_or(u32::MAX),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use tidings_sse::{Decoder, DecoderLimits, Item};
 use tokio::time::{sleep, timeout};
 
@@ -133,6 +133,8 @@ struct Follower {
     retry: Duration,
     /// How many attempts have failed since the last stream.
     failures: u32,
+    /// There was a stream, so that the token held once.
+    has_streamed: bool,
     /// The current stream has brought a sign of life.
     alive: bool,
     /// The user knows that there is no stream.
@@ -169,6 +171,7 @@ impl Follower {
             decoder: Decoder::new(LIMITS).with_comments(),
             retry: Duration::from_secs(2),
             failures: 0,
+            has_streamed: false,
             alive: false,
             outage_told: false,
         })
@@ -189,7 +192,7 @@ impl Follower {
     ///
     /// What no new attempt can mend.
     async fn read_stream(&mut self) -> Result<Ended, Failure> {
-        let response = match timeout(self.silence, self.request().send()).await {
+        let response = match timeout(self.silence, self.request()?.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return self.handle_failed(&self.hub.unreachable(&error), None),
             Err(_) => {
@@ -200,9 +203,13 @@ impl Follower {
         match response.status() {
             StatusCode::OK => self.read_events(response).await,
             StatusCode::NO_CONTENT => Ok(Ended::Done),
-            _ => {
+            status => {
                 let refusal = Refusal::read(response).await;
-                if refusal.is_passing {
+                // Whoever renews the token in its file may be a moment late.
+                let may_be_renewed = status == StatusCode::UNAUTHORIZED
+                    && self.has_streamed
+                    && self.hub.is_token_renewable();
+                if refusal.is_passing || may_be_renewed {
                     return self.handle_failed(&refusal.text, refusal.retry_after);
                 }
                 Err(Failure::Failed(refusal.text))
@@ -210,7 +217,7 @@ impl Follower {
         }
     }
 
-    fn request(&self) -> RequestBuilder {
+    fn request(&self) -> Result<RequestBuilder, Failure> {
         let mut url = self.hub.events_url.clone();
         let position = self.decoder.last_event_id();
         {
@@ -224,13 +231,13 @@ impl Follower {
                 query.append_pair("conflate", "1");
             }
         }
-        let request =
-            self.client.get(url).header(ACCEPT, EVENT_STREAM).header(CACHE_CONTROL, "no-cache");
-        match &self.start {
+        let request = self.hub.request(&self.client, Method::GET, url)?;
+        let request = request.header(ACCEPT, EVENT_STREAM).header(CACHE_CONTROL, "no-cache");
+        Ok(match &self.start {
             _ if !position.is_empty() => request.header(LAST_EVENT_ID, position),
             Start::After(id) => request.header(LAST_EVENT_ID, id),
             _ => request,
-        }
+        })
     }
 
     async fn read_events(&mut self, mut response: Response) -> Result<Ended, Failure> {
@@ -242,6 +249,7 @@ impl Follower {
             )));
         }
         self.failures = 0;
+        self.has_streamed = true;
         self.alive = false;
         if let Some(position) = header(&response, LAST_EVENT_ID) {
             self.decoder = Decoder::new(LIMITS).with_comments().with_last_event_id(position);

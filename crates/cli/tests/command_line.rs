@@ -110,6 +110,15 @@ fn bad_values_are_wrong_usage_wherever_they_stand() {
         "TIDINGS_URL: `ftp://x` is neither",
     );
     check(&["tail", "a", "--token", "a\nb"], &[], 2, "", "--token: this holds characters");
+    check(
+        &["publish", "a", "b", "--token-file", "/nowhere"],
+        &[],
+        2,
+        "",
+        "the token in /nowhere: No such file",
+    );
+    let both = [("TIDINGS_TOKEN", "a"), ("TIDINGS_TOKEN_FILE", "/nowhere")];
+    check(&["tail", "a"], &both, 2, "", "TIDINGS_TOKEN and TIDINGS_TOKEN_FILE: give one of them");
 }
 
 #[test]
@@ -217,7 +226,7 @@ fn a_key_that_cannot_be_used_is_told_before_it_is_needed() {
     check_key(
         &["--key-file", &public, "--algorithm", "HS256"],
         &[],
-        "which HS256 does not use\n  give another --algorithm; without one, the kind of the key decides",
+        "HS256 does not go with an Ed25519 key\n  give another --algorithm; without one, the kind of the key decides",
     );
     check_key(
         &["--key-file", &good, "--algorithm", "none"],

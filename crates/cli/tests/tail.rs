@@ -207,6 +207,70 @@ fn lasting_failures_end_it_with_the_problem() {
     }
 }
 
+/// Answers as a hub that asks for tokens does.
+fn refused(kind: &str, title: &str) -> Answer {
+    let problem =
+        format!(r#"{{"type":"urn:tidings:problem:{kind}","title":"{title}","detail":"Why."}}"#);
+    answer("401 Unauthorized", "content-type: application/problem+json\r\n", &problem)
+}
+
+const EXPIRED: &str = "event: tidings.expired\ndata: {\"reason\":\"expired\"}\n\n";
+
+#[test]
+fn a_token_that_does_not_hold_ends_it_and_is_told_with_what_to_do() {
+    let makes = "who has the hub's key makes one with `tidings token`\n";
+    for (args, kind, advice) in [
+        (&["a"][..], "missing-token", "give one with TIDINGS_TOKEN, --token-file or --token; "),
+        (&["a", "--token", "t"], "invalid-token", ""),
+        (&["a", "--token", "t"], "missing-right", ""),
+    ] {
+        check(
+            args,
+            vec![refused(kind, "No")],
+            1,
+            "",
+            &format!("tidings: No: Why.\n  {advice}{makes}"),
+            &[("topic=a", None)],
+        );
+    }
+    check(
+        &["a", "--token", "t"],
+        vec![stream("", &format!("id: 1\ndata: x\n\n{EXPIRED}")), refused("invalid-token", "No")],
+        1,
+        "1\tmessage\tx\n",
+        &format!("tidings: the token has expired\n{ENDED}tidings: No: Why.\n  {makes}"),
+        &[("topic=a", None), ("topic=a", Some("1"))],
+    );
+}
+
+#[test]
+fn a_token_in_a_file_may_be_renewed_while_it_runs() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "t-1\n").expect("room");
+    let path = file.path().to_str().expect("text");
+    check(
+        &["a", "--token-file", path],
+        vec![
+            stream("", &format!("id: 1\ndata: x\n\n{EXPIRED}")),
+            refused("invalid-token", "No"),
+            stream("", "id: 2\ndata: y\n\n"),
+            no_content(),
+        ],
+        0,
+        "1\tmessage\tx\n2\tmessage\ty\n",
+        &format!("tidings: the token has expired\n{ENDED}{AGAIN}{ENDED}"),
+        &[
+            ("topic=a", None),
+            ("topic=a", Some("1")),
+            ("topic=a", Some("1")),
+            ("topic=a", Some("2")),
+        ],
+    );
+    let told = refused("invalid-token", "No");
+    let err = "tidings: No: Why.\n  who has the hub's key makes one with `tidings token`\n";
+    check(&["a", "--token-file", path], vec![told], 1, "", err, &[("topic=a", None)]);
+}
+
 #[test]
 fn a_silent_connection_is_given_up() {
     let mut silent = stream("", "id: 1\ndata: x\n\n");

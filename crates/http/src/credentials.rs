@@ -113,6 +113,9 @@ fn in_query(query: &str) -> Result<Option<String>, Problem> {
 /// The value of the cookie (RFC 6265, section 4.2). Pages of a neighbouring name can add one of the
 /// same name, and which of them is meant cannot be known.
 fn in_cookies(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    if name.is_empty() {
+        return Ok(None);
+    }
     let mut found: Option<&str> = None;
     let values = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     for pair in values.flat_map(|value| value.split(|&byte| byte == b';')) {
@@ -194,6 +197,13 @@ mod tests {
         check("GET", "/", &[("cookie", "tidings_token=")], Ok("none"));
         check("GET", "/", &[("cookie", "xtidings_token=a; tidings_token ")], Ok("none"));
         check("GET", "/", &[("cookie", r#"tidings_token="a""#)], Ok("Cookie a"));
+    }
+
+    #[test]
+    fn without_a_name_no_cookie_holds_a_token() {
+        let options = HttpOptions { token_cookie: String::new(), ..HttpOptions::default() };
+        let found = find(&head("GET", "/", &[("cookie", "=a; tidings_token=b")]), &options);
+        assert_eq!(found.map_err(|problem| problem.kind()), Ok(None));
     }
 
     fn check_forged(headers: &[(&str, &str)], listed: &[&str], expected: bool) {

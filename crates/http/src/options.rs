@@ -71,7 +71,7 @@ pub struct HttpOptions {
     pub anonymous: bool,
     /// Whether an event is private that does not say so. Default false.
     pub default_private: bool,
-    /// The cookie that a token may stand in. Default `tidings_token`.
+    /// The cookie that a token may stand in; empty for none. Default `tidings_token`.
     pub token_cookie: String,
     /// Whether a token may stand in the query parameter `access_token` of a `GET`. Default true.
     pub query_token: bool,

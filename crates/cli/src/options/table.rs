@@ -853,6 +853,16 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
                     variable is the better place.",
         kind: Kind::Token,
     },
+    OptionRow {
+        name: "token-file",
+        value_name: "FILE",
+        default: Default::None,
+        group: Group::Hub,
+        help: "File with the token to send; read anew for each request",
+        reference: "Whoever renews the token writes the new one there: `tidings tail` goes on with it when \
+                    the one before has expired. In place of `token`.",
+        kind: Kind::TokenFile,
+    },
 ];
 
 const TENTH: Duration = Duration::from_millis(100);

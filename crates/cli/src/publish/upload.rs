@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_core::Stream;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Body, Client};
+use reqwest::{Body, Client, Method};
 use tokio::time::{Sleep, sleep};
 
 use crate::backoff::{jitter, next_delay};
@@ -144,7 +144,15 @@ impl Upload {
 
     /// Sends a request, prints the ids of the answer and gives their number.
     async fn post(&mut self, body: Body) -> Result<u64, Cut> {
-        let request = self.client.post(self.hub.events_url.clone());
+        let url = self.hub.events_url.clone();
+        let request = match self.hub.request(&self.client, Method::POST, url) {
+            Ok(request) => request,
+            Err(failure) => {
+                let reason = failure.to_string();
+                let (published, retry_after) = (Some(0), Duration::ZERO);
+                return Err(Cut { reason, published, is_passing: false, retry_after });
+            }
+        };
         let request = request.header(CONTENT_TYPE, "application/x-ndjson").body(body);
         let response = match request.send().await {
             Ok(response) => response,

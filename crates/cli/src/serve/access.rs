@@ -1,15 +1,15 @@
 //! Who may do what, as the settings say it.
 
 use tidings_access::{
-    AccessOptions, AuthorityOptions, AuthorizationWebhook, ConnectionWebhook, JwksOptions,
-    WebUrlError, WebhookSecret,
+    Access, AccessError, AccessOptions, AuthorityOptions, AuthorizationWebhook, ConnectionWebhook,
+    JwksOptions, WebUrlError, WebhookSecret,
 };
 
 use crate::failure::Failure;
 use crate::settings::{Settings, shown_place};
 use crate::trust::{Trust, TrustedAuthority};
 
-/// Whose tokens count, who is asked and who is told.
+/// What [`start`] is told.
 ///
 /// # Errors
 ///
@@ -42,6 +42,30 @@ pub(super) fn options(settings: &Settings, trust: &Trust) -> Result<AccessOption
     }
     options.folder = settings.data_folder().map(|data| data.join("access"));
     Ok(options)
+}
+
+/// Begins to tell who may do what.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] when keys cannot be fetched, or what is kept cannot be read.
+pub(super) async fn start(options: AccessOptions) -> Result<Access, Failure> {
+    if options.authorities.is_empty()
+        && options.authorization_webhook.is_none()
+        && options.connection_webhook.is_none()
+    {
+        return Ok(Access::open());
+    }
+    Access::start(options).await.map_err(|error| {
+        let advice = match &error {
+            AccessError::NoUsableKey { .. } => {
+                "start the server of the key set first, or give the key with --key-file"
+            }
+            AccessError::File { .. } => "give a folder that the hub may write to, with --data",
+            _ => return Failure::Failed(format!("cannot tell who may do what: {error}")),
+        };
+        Failure::Failed(format!("cannot tell who may do what: {error}\n  {advice}"))
+    })
 }
 
 /// The authority with its keys, and once more for each key set but the first.

@@ -58,6 +58,11 @@ pub(super) fn told(event: &Event) -> String {
             let events = if skipped == 1 { "event" } else { "events" };
             format!("left out {skipped} {events} that newer ones follow")
         }
+        Some("expired") => match text("reason") {
+            Some("revoked") => "the token was revoked".into(),
+            Some("closed") => "the operator of the hub closed the stream".into(),
+            _ => "the token has expired".into(),
+        },
         Some("shutdown") => "the hub is shutting down".into(),
         _ => format!("{}: {}", event.event, event.data),
     }
@@ -152,6 +157,13 @@ mod tests {
         let left_out = |skipped| format!("{{\"skipped\":{skipped}}}");
         check_told("tidings.conflated", &left_out(1), "left out 1 event that newer ones follow");
         check_told("tidings.conflated", &left_out(7), "left out 7 events that newer ones follow");
+        for (reason, told) in [
+            ("expired", "the token has expired"),
+            ("revoked", "the token was revoked"),
+            ("closed", "the operator of the hub closed the stream"),
+        ] {
+            check_told("tidings.expired", &format!("{{\"reason\":\"{reason}\"}}"), told);
+        }
         check_told("tidings.shutdown", "{}", "the hub is shutting down");
         check_told("tidings.new", "x", "tidings.new: x");
     }

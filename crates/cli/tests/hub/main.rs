@@ -11,6 +11,7 @@ mod disk;
 mod keys;
 mod process;
 mod publish;
+mod tokens;
 
 #[test]
 fn what_is_published_is_printed_with_the_ids_that_publish_gave() {
