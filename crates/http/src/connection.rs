@@ -2,7 +2,7 @@
 //! to a shard.
 
 use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Method, Version};
+use axum::http::header::{CONNECTION, HOST};
+use axum::http::{HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -170,6 +171,7 @@ async fn serve_http1(server: &Server, wire: Wire, guest: &Guest) {
         .timer(head_timer)
         .header_read_timeout(server.limits.head_timeout)
         .max_buf_size(server.limits.head_bytes_max)
+        .max_header_size(server.limits.head_bytes_max)
         .serve_connection(wire, service);
     let mut closing = server.closing.clone();
     let mut is_closing = false;
@@ -222,6 +224,9 @@ fn answer(
     takeover: &Arc<Mutex<Option<Takeover>>>,
     request: hyper::Request<Incoming>,
 ) -> Answer {
+    if !names_one_host(&request) {
+        return Box::pin(ready(Ok(bad_request())));
+    }
     let mut request: Request = request.map(Body::new);
     let can_be_taken = request.method() == Method::GET && request.version() == Version::HTTP_11;
     request.extensions_mut().insert(Line { can_be_taken, ..line.clone() });
@@ -236,6 +241,20 @@ fn answer(
         }
         Ok(response)
     })
+}
+
+/// Whether a request says once for which host it is, as HTTP/1.1 has it (RFC 9112, section 3.2).
+fn names_one_host<B>(request: &hyper::Request<B>) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11)
+}
+
+/// What hyper answers to a head that it cannot read.
+fn bad_request() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The stream that is to be taken over, once nothing of an earlier answer is left to be sent.

@@ -3,9 +3,11 @@
 mod client;
 mod draining;
 mod http2;
+mod http2_attacks;
 mod limits;
 mod proxy_protocol;
 mod server;
+mod smuggling;
 mod takeover;
 mod tls;
 mod waiting;
