@@ -42,6 +42,12 @@ pub(crate) fn command() -> Command {
         )
         .arg(Arg::new("event").long("event").value_name("TYPE").help("The event type"))
         .arg(
+            Arg::new("private")
+                .long("private")
+                .action(ArgAction::SetTrue)
+                .help("Only for subscribers with a right to the topic"),
+        )
+        .arg(
             Arg::new("key")
                 .long("key")
                 .value_name("KEY")
@@ -80,6 +86,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let kind = EventKind {
         topic: text("topic").unwrap_or_default(),
         event: text("event"),
+        is_private: matches.get_flag("private"),
         key_prefix: text("key-prefix"),
     };
     let json = matches.get_flag("json");

@@ -282,3 +282,70 @@ Examples:
 Each option is also a key of the file (heartbeat = \"10s\") and a variable (TIDINGS_HEARTBEAT).
 Flags win over variables, variables over the file. SIGTERM or SIGINT ends the hub in good order, a
 second one at once. When the hub is ready it prints one line with its URL.";
+
+#[cfg(test)]
+mod tests {
+    use tidings_access::Access;
+
+    use super::http_options;
+    use crate::settings::merge;
+
+    #[test]
+    fn each_option_of_the_http_surface_reaches_it() {
+        let given = [
+            ("listen", "192.0.2.1:443"),
+            ("insecure", "true"),
+            ("anonymous", "true"),
+            ("default-private", "true"),
+            ("public-figures", "true"),
+            ("token-cookie", "t"),
+            ("query-token", "false"),
+            ("ticket-lifetime", "61s"),
+            ("max-tickets", "62"),
+            ("trusted-proxies", "10.0.0.0/8"),
+            ("proxy-protocol", "10.0.0.1"),
+            ("max-connections-per-ip", "63"),
+            ("max-connections-per-user", "64"),
+            ("publish-rate", "65"),
+            ("connect-rate", "66"),
+            ("connect-burst", "67"),
+            ("max-head-bytes", "68KiB"),
+            ("head-timeout", "69s"),
+            ("body-timeout", "70s"),
+            ("max-waiting", "71"),
+            ("max-streams-per-connection", "72"),
+            ("cors-origins", "https://app.example"),
+            ("hosts", "hub.example"),
+        ];
+        let flags = |name: &str| {
+            given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let settings = merge(&flags, &|_| None, None, 1).unwrap_or_else(|it| panic!("{it:?}"));
+        let options = format!("{:?}", http_options(&settings.serve, Access::open(), None));
+        for part in [
+            "anonymous: true",
+            "default_private: true",
+            "public_figures: true",
+            "open_operation: false",
+            "token_cookie: \"t\"",
+            "query_token: false",
+            "ticket_lifetime: 61s",
+            "tickets_max: 62",
+            "trusted_proxies: [10.0.0.0/8]",
+            "proxy_protocol_from: [10.0.0.1/32]",
+            "connections_per_address_max: Some(63)",
+            "connections_per_user_max: Some(64)",
+            "publish_rate: Some(Rate { per_second: 65, burst: 65 })",
+            "connect_rate: Some(Rate { per_second: 66, burst: 67 })",
+            "head_bytes_max: 69632",
+            "head_timeout: 69s",
+            "body_timeout: 70s",
+            "waiting_max: 71",
+            "streams_per_connection_max: 72",
+            "cors_origins: [\"https://app.example\"]",
+            "hosts: Some([\"hub.example\"])",
+        ] {
+            assert!(options.contains(part), "{part} is not in {options}");
+        }
+    }
+}

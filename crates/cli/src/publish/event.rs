@@ -7,6 +7,8 @@ use serde::Serialize;
 pub(super) struct EventKind {
     pub(super) topic: String,
     pub(super) event: Option<String>,
+    /// Only for those who have the right; else as the hub has it.
+    pub(super) is_private: bool,
     /// What stands before the number of a line in its key.
     pub(super) key_prefix: Option<String>,
 }
@@ -18,6 +20,8 @@ struct EventBody<'a> {
     event: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    private: bool,
     data: &'a str,
 }
 
@@ -25,7 +29,7 @@ impl EventKind {
     /// Writes one event as one line of JSON.
     pub(super) fn write(&self, data: &str, key: Option<&str>, out: &mut Vec<u8>) {
         let event = self.event.as_deref();
-        let body = EventBody { topic: &self.topic, event, key, data };
+        let body = EventBody { topic: &self.topic, event, key, private: self.is_private, data };
         if serde_json::to_writer(&mut *out, &body).is_ok() {
             out.push(b'\n');
         }

@@ -119,8 +119,12 @@ mod tests {
     /// place at the end, and how it ends.
     #[track_caller]
     fn check(input: &[u8], prefix: Option<&str>, expected: &[&str], end: u64, wrong: Option<&str>) {
-        let kind =
-            EventKind { topic: "t".into(), event: None, key_prefix: prefix.map(str::to_owned) };
+        let kind = EventKind {
+            topic: "t".into(),
+            event: None,
+            is_private: false,
+            key_prefix: prefix.map(str::to_owned),
+        };
         let bodies: String =
             expected.iter().map(|members| format!("{{\"topic\":\"t\",{members}}}\n")).collect();
         for capacity in [1, 2, 64, 4096] {
@@ -161,7 +165,12 @@ mod tests {
 
     #[test]
     fn lines_go_on_counting_from_where_the_input_stands() {
-        let kind = EventKind { topic: "t".into(), event: None, key_prefix: Some("p".into()) };
+        let kind = EventKind {
+            topic: "t".into(),
+            event: None,
+            is_private: false,
+            key_prefix: Some("p".into()),
+        };
         let mut lines = Lines::new(&b"x\n"[..], kind, Place { lines: 41, bytes: 1_000 }, 64);
         let Ok(Some(chunk)) = lines.next_chunk() else { panic!("no line") };
         assert_eq!(&chunk.ndjson[..], b"{\"topic\":\"t\",\"key\":\"p:42\",\"data\":\"x\"}\n");

@@ -2,11 +2,14 @@
 //! same key takes, for what it says and no more.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
 
 use tempfile::TempDir;
 
-use crate::process::{Hub, tidings};
+use crate::process::{Hub, Process, tidings};
 
 /// A key in a file.
 struct Key {
@@ -82,6 +85,75 @@ fn private_events_reach_who_has_the_right_and_nobody_else() {
     };
     assert_eq!(read(&ann, "2"), ["users/ann/inbox", "users/ann/orders"]);
     assert_eq!(read(&key.token(&["--subscribe", "*"]), "3").len(), 3);
+}
+
+#[test]
+fn one_event_can_be_private_where_others_are_not() {
+    let key = Key::new();
+    let hub = key.hub(&[]);
+    let publisher = key.token(&["--publish", "*"]);
+    hub.result(&["publish", "a", "for some", "--private", "--token", &publisher], "");
+    hub.result(&["publish", "a", "--private", "--token", &publisher], "for some, too\n");
+    hub.result(&["publish", "a", "for all", "--token", &publisher], "");
+    let first = hub.result(&["tail", "a", "--from", "earliest", "--count", "1"], "");
+    assert!(first.ends_with("\tfor all\n"), "{first}");
+}
+
+#[test]
+fn an_address_has_no_more_streams_than_it_is_allowed() {
+    let key = Key::new();
+    let hub = key.hub(&["--max-connections-per-ip", "1", "--retry", "100ms"]);
+    let publisher = key.token(&["--publish", "*"]);
+    hub.result(&["publish", "a", "one", "--token", &publisher], "");
+    let mut first = hub.tail(&["a", "--from", "earliest"]);
+    first.line();
+    let mut second = hub.tail(&["a", "--from", "earliest"]);
+    second.told("has no room for another stream");
+    drop(first);
+    assert!(second.line().ends_with("\tone"));
+}
+
+/// Answers each request on a free port of this machine with `body`, and gives its URL.
+fn serve_json(body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/jwks", listener.local_addr().expect("an address"));
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.expect("a connection");
+            let lines = BufReader::new(&socket).lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let length = body.len();
+            let head =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            // Who has asked may be gone.
+            let _ = socket.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    url
+}
+
+/// A key pair (RFC 8037, appendix A), and the set that its issuer publishes.
+const PRIVATE: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"k","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const PUBLIC: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+#[test]
+fn a_hub_trusts_the_keys_of_a_set_that_it_fetches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("private.jwk");
+    fs::write(&path, PRIVATE).expect("room");
+    let key = Key { path: path.to_str().expect("text").to_owned(), _folder: folder };
+    let url = serve_json(PUBLIC);
+    let hub = Hub::start(&["--jwks-url", &url]);
+    let token = key.token(&["--publish", "*", "--key-id", "k"]);
+    hub.result(&["publish", "a", "x", "--token", &token], "");
+    let other = Key::new().token(&["--publish", "*"]);
+    assert!(hub.failure(&["publish", "a", "x", "--token", &other], "").ends_with(MAKE));
+    let none = serve_json("{}");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--log", "memory", "--jwks-url", &none];
+    let (status, out, err) = Process::start(&serve).end();
+    assert_eq!((status, &*out), (Some(1), ""), "{err}");
+    assert!(err.contains("cannot tell who may do what: "), "{err}");
+    assert!(err.ends_with("or give the key with --key-file\n"), "{err}");
 }
 
 #[test]
