@@ -1,13 +1,21 @@
 // The hub as its users meet it: the built binary, its address and its answers.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 export const BINARY = process.env.TIDINGS_BIN ?? fileURLToPath(new URL("../../target/debug/tidings", import.meta.url));
 const READY_MS = 30_000;
 const ENDED_MS = 30_000;
+
+/** A token signed with a secret, as `tidings token` mints it with these options. */
+export async function mint(secret, options) {
+  const env = { ...process.env, TIDINGS_KEY: secret };
+  const { stdout } = await promisify(execFile)(BINARY, ["token", ...options], { env });
+  return stdout.trim();
+}
 
 /** A running `tidings serve`. */
 export class Hub {
@@ -43,11 +51,12 @@ export class Hub {
     return hub;
   }
 
-  /** Publishes one event; resolves to its id. */
-  async publish(event) {
+  /** Publishes one event, with a token if there is one; resolves to its id. */
+  async publish(event, token) {
+    const bearer = token === undefined ? {} : { authorization: `Bearer ${token}` };
     const response = await fetch(`${this.url}/events`, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...bearer },
       body: JSON.stringify(event),
     });
     const answer = await response.json();

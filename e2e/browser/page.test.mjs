@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 
 import { launch, LIMIT_MS, open } from "./chromium.mjs";
 import { CuttingProxy } from "./cutting-proxy.mjs";
-import { Hub } from "./hub.mjs";
+import { Hub, mint } from "./hub.mjs";
 
 let browser;
 before(async () => {
@@ -331,6 +331,99 @@ for (const reader of ["fetch", "eventsource"]) {
   });
 }
 
+const SECRET = "a secret of the page's tests, and long enough";
+const GUARDED = ["--key", SECRET, "--anonymous=false", "--public-figures=false"];
+const REFUSED = /the server responded with a status of 40[13]|net::ERR_/;
+
+async function giveToken(page, text) {
+  await page.getByLabel("Token", { exact: true }).fill(text);
+  await button(page, "Use").click();
+}
+
+for (const reader of ["fetch", "eventsource"]) {
+  test(`read with ${reader}: a token opens what is private, and stays in the tab`, async () => {
+    const token = await mint(SECRET, ["--publish", "*", "--subscribe", "*", "--operate"]);
+    await withPage(
+      async ({ hub, proxy, page }) => {
+        await page.getByText("figures are for operators").waitFor();
+        await page.getByLabel("Read with").selectOption(reader);
+        await page.locator("#subscribe").getByRole("button", { name: "Subscribe" }).click();
+        await page.getByText("Refused", { exact: true }).waitFor();
+        await page.getByRole("alert").filter({ hasText: "wants a token" }).waitFor();
+        await giveToken(page, `Bearer ${token}\n`);
+        await page.getByText(/^Open, read with/).waitFor();
+        await page.getByText("in use", { exact: true }).waitFor();
+        await page.getByText(/^0\.\S+, up \d+ s/).waitFor();
+        assert.equal(await page.getByRole("alert").filter({ hasText: /\S/ }).count(), 0);
+        await publish(page, { text: "from the page" });
+        await rowOf(page, "from the page");
+        await hub.publish({ topic: "demo", data: "private", private: true }, token);
+        await rowOf(page, "private");
+
+        proxy.cut();
+        await page.getByText(/^Disconnected/).waitFor();
+        await hub.publish({ topic: "demo", data: "after the cut", private: true }, token);
+        await rowOf(page, "after the cut");
+
+        await page.reload();
+        await page.getByText("in use", { exact: true }).waitFor();
+        await page.getByText(/^Open, read with/).waitFor();
+        const [, payload] = token.split(".");
+        const tells = ({ line }) => line.includes(payload);
+        assert.equal(proxy.requests.filter(tells).length, 0, "no URL has the token");
+        assert.equal(proxy.streamsOf("ticket=").length > 0, reader === "eventsource");
+        const shown = await page.evaluate(() => document.documentElement.outerHTML + location.href);
+        assert.ok(!shown.includes(payload), "nothing on the screen has the token");
+        assert.match(await page.locator("#curl-publish").textContent(), /Bearer \$TOKEN/);
+
+        await page.locator("#access summary").click();
+        await button(page, "Forget").click();
+        await page.getByText("Refused", { exact: true }).waitFor();
+        await page.getByText("figures are for operators").waitFor();
+        await publish(page, { text: "without" });
+        await page.locator("#publish-problem").filter({ hasText: /\S/ }).waitFor();
+        assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+      },
+      { options: GUARDED, expected: REFUSED },
+    );
+  });
+
+  test(`read with ${reader}: a stream ends with its token, and goes on with another where it ended`, async () => {
+    const lasting = await mint(SECRET, ["--publish", "*", "--subscribe", "*"]);
+    await withPage(
+      async ({ hub, page }) => {
+        await page.locator("#access summary").click();
+        await giveToken(page, await mint(SECRET, ["--subscribe", "*", "--ttl", "5s"]));
+        await subscribe(page, { reader });
+        await hub.publish({ topic: "demo", data: "before", private: true }, lasting);
+        await rowOf(page, "before");
+        await page.getByText("The right to read this stream has expired").waitFor();
+        await page.getByText("Refused", { exact: true }).waitFor();
+        await page.getByRole("alert").filter({ hasText: "wants a token" }).waitFor();
+        for (const data of ["meanwhile", "and again"]) {
+          await hub.publish({ topic: "demo", data, private: true }, lasting);
+        }
+        await giveToken(page, lasting);
+        await page.getByText("2 events replayed, now live").waitFor();
+        await hub.publish({ topic: "demo", data: "live", private: true }, lasting);
+        await rowOf(page, "live");
+        const data = (await tapeOf(page)).filter((text) => !text.startsWith("("));
+        assert.deepEqual(data, ["before", "meanwhile", "and again", "live"]);
+      },
+      { options: GUARDED, expected: REFUSED },
+    );
+  });
+}
+
+test("what can be no token is not sent", async () => {
+  await withPage(async ({ proxy, page }) => {
+    await page.locator("#access summary").click();
+    await giveToken(page, "zwei Wörter");
+    await page.getByRole("alert").filter({ hasText: "not a token" }).waitFor();
+    assert.ok(proxy.requests.every(({ headers }) => headers.authorization === undefined));
+  });
+});
+
 test("data is published as it is written: no number loses a digit", async () => {
   await withPage(async ({ page }) => {
     await subscribe(page);
@@ -444,6 +537,8 @@ test("the keyboard alone is enough", async () => {
   await withPage(async ({ page }) => {
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the events");
+    await page.keyboard.press("Tab");
+    assert.match(await page.evaluate(() => document.activeElement.textContent), /^Token/);
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Topic");
     await page.keyboard.press("Enter");

@@ -3,6 +3,7 @@
 // What it guarantees:
 // - Text from the network enters the document as text, never as markup.
 // - Everything it keeps is bounded by `LIMITS`, however fast and long the hub sends.
+// - A token stays in this tab: it is never in an address, nor in a command on the screen.
 // - It speaks the public API alone. The topic of an event is not on the stream, so it shows a topic only when
 //   it knows it: the subscription names a single topic, the page published the event, or the hub said so in a poll.
 // - A latency is measured from the page's own publish to the receipt of the id that the hub answered.
@@ -29,7 +30,7 @@ const LIMITS = {
   retryMaxMs: 3_600_000,
 };
 
-const CONTROL_TYPES = ["tidings.gap", "tidings.lagged", "tidings.shutdown", "tidings.finished"];
+const CONTROL_TYPES = ["tidings.gap", "tidings.lagged", "tidings.shutdown", "tidings.finished", "tidings.expired"];
 
 const element = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
@@ -95,16 +96,44 @@ class EventDecoder {
 }
 
 // ---------------------------------------------------------------------------------------------------------
+// The token, for as long as the tab is open.
+
+const token = {
+  text: sessionStorage.getItem("tidings.token") ?? "",
+
+  /** Takes what a person pasted; throws a Problem when that can be no token. */
+  use(pasted) {
+    const text = pasted.trim().replace(/^Bearer\s+/i, "");
+    if (!/^[!-~]*$/.test(text)) {
+      throw new Problem("This is not a token.", "A token is one word of letters, digits and a few signs.");
+    }
+    this.text = text;
+    if (text === "") sessionStorage.removeItem("tidings.token");
+    else sessionStorage.setItem("tidings.token", text);
+  },
+
+  get headers() {
+    return this.text === "" ? {} : { authorization: `Bearer ${this.text}` };
+  },
+};
+
+// ---------------------------------------------------------------------------------------------------------
 // The hub's API.
 
 /** What the hub refused, or why it could not be asked: a title and a detail for people. */
 class Problem extends Error {
-  constructor(title, detail, { status, retryMs } = {}) {
+  constructor(title, detail, { status, type, retryMs } = {}) {
     super(title);
     this.title = title;
     this.detail = detail;
     this.status = status;
+    this.type = type;
     this.retryMs = retryMs;
+  }
+
+  /** True when another token may help. */
+  get asksForToken() {
+    return ["missing-token", "invalid-token", "missing-right"].some((kind) => this.type?.endsWith(`:${kind}`));
   }
 
   /** True when asking again may help. */
@@ -116,14 +145,16 @@ class Problem extends Error {
     const body = await response.json().catch(() => ({}));
     const title = body.title ?? `The hub answered ${response.status} ${response.statusText}`.trim();
     const retryMs = Number(response.headers.get("retry-after")) * 1_000 || undefined;
-    return new Problem(String(title), String(body.detail ?? ""), { status: response.status, retryMs });
+    const { status } = response;
+    return new Problem(String(title), String(body.detail ?? ""), { status, type: String(body.type), retryMs });
   }
 }
 
 async function ask(url, options) {
   let response;
   try {
-    response = await fetch(url, { cache: "no-store", ...options });
+    const headers = { ...token.headers, ...options.headers };
+    response = await fetch(url, { cache: "no-store", ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The hub cannot be reached", "It may be restarting, or the network is down.");
@@ -140,6 +171,29 @@ function eventsUrl(query, more = []) {
   // Readable in an address or a command line, and just as valid there.
   url.search = url.search.replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",");
   return url;
+}
+
+/** A URL that an EventSource can open, which cannot send a token: it is exchanged for a ticket. */
+async function ticketUrl(query, more, signal) {
+  const { topics, types: events } = query;
+  const response = await ask(new URL("tickets", document.baseURI), {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ topics, events, ...Object.fromEntries(more) }),
+    signal,
+  });
+  const { url } = await response.json();
+  return new URL(`events${new URL(url, document.baseURI).search}`, document.baseURI);
+}
+
+/** The pieces of a text body as they come. */
+async function* textsOf(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (let piece; !(piece = await reader.read()).done; ) yield piece.value;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
 }
 
 /** The parameters that say where a new subscription begins. */
@@ -185,6 +239,8 @@ class Subscription {
   #replay; // counts what is replayed after a (re)connect
   #position = ""; // where the stream began, as long as no event has brought an id
   #connects = 0;
+  #isFinished = false; // nothing comes after what was read
+  #isExpired = false; // the hub ended the stream because a right did
 
   state = "idle"; // idle, connecting, open, waiting, cut, finished, failed
   lastEventId = "";
@@ -239,7 +295,7 @@ class Subscription {
       try {
         await this.#locate(signal);
         if (this.query.native) {
-          this.#openNative(signal);
+          await this.#openNative(signal);
           return;
         }
         const finished = await this.#readWithFetch(signal);
@@ -320,12 +376,14 @@ class Subscription {
     }
   }
 
-  #openNative(signal) {
+  async #openNative(signal) {
     const from = this.#resumeId;
     // A page cannot set a header on an EventSource, so the id goes into the URL; when the browser reconnects by
     // itself it sends the header, which wins.
     const more = from === "" ? startOf(this.query) : [["lastEventId", from]];
-    const source = new EventSource(eventsUrl(this.query, more));
+    const url = token.text === "" ? eventsUrl(this.query, more) : await ticketUrl(this.query, more, signal);
+    if (signal.aborted) return;
+    const source = new EventSource(url);
     this.#source = source;
     this.#listened = new Set();
     signal.addEventListener("abort", () => {
@@ -343,24 +401,37 @@ class Subscription {
     });
     source.addEventListener("error", (event) => {
       if (event instanceof MessageEvent || signal.aborted) return;
-      if (source.readyState === EventSource.CLOSED) {
-        this.#enter("finished");
+      this.#replay = undefined;
+      if (source.readyState !== EventSource.CLOSED) {
+        this.#enter("waiting");
         return;
       }
-      this.#replay = undefined;
-      this.#enter("waiting");
+      // The browser does not come back. It was refused, and the hub tells the page why if that asks again, or the
+      // ticket has served its time; or all is said.
+      const mayGoOn = !this.#isFinished && (this.#isExpired || (token.text !== "" && opens > 0));
+      if (mayGoOn) this.#connectLater(signal);
+      else this.#enter("finished");
     });
     const types = [...this.query.types, ...CONTROL_TYPES, ...this.#watcher.typesPublished()];
     for (const type of new Set(["message", ...types])) this.listenTo(type);
   }
 
+  async #connectLater(signal) {
+    this.#enter("waiting", { retryMs: this.retryMs });
+    await elapsed(this.retryMs, signal);
+    if (!signal.aborted) this.connect();
+  }
+
   #opened(from) {
     this.#connects += 1;
+    this.#isExpired = false;
     this.#enter("open", { from, again: this.#connects > 1 });
   }
 
   #take(event) {
     if (CONTROL_TYPES.includes(event.type)) {
+      this.#isFinished ||= event.type === "tidings.finished";
+      this.#isExpired ||= event.type === "tidings.expired";
       this.#watcher.handleControl(event);
       return;
     }
@@ -626,7 +697,10 @@ const watcher = {
     if (state === "cut") tape.note("Connection cut", "broken");
     if (state === "waiting" && before === "open") tape.note("Connection lost", "broken");
     if (state === "finished") tape.note("The hub ended the stream for good", "broken");
-    if (state === "failed") showProblem("subscribe-problem", problem);
+    if (state === "failed") {
+      showProblem("subscribe-problem", problem);
+      if (problem.asksForToken) askForToken();
+    }
     drawActions();
   },
 
@@ -655,6 +729,11 @@ const watcher = {
     }
     if (type === "tidings.finished") {
       tape.note("The last event of all topics has been received");
+      return;
+    }
+    if (type === "tidings.expired") {
+      const why = { revoked: "The token was withdrawn", closed: "An operator closed the stream" };
+      tape.note(why[reasonOf(data)] ?? "The right to read this stream has expired", "broken");
       return;
     }
     counts.gaps += 1;
@@ -688,6 +767,14 @@ const watcher = {
     showProblem("subscribe-problem", problem);
   },
 };
+
+function reasonOf(data) {
+  try {
+    return JSON.parse(data).reason;
+  } catch {
+    return undefined;
+  }
+}
 
 function matchOwn(event, mine) {
   event.topics ??= mine.topics;
@@ -850,6 +937,7 @@ async function publishForm() {
   } catch (error) {
     setText(element("publish-outcome"), "");
     showProblem("publish-problem", error);
+    if (error.asksForToken) askForToken();
   }
 }
 
@@ -875,6 +963,7 @@ const demo = {
       } catch (error) {
         this.stop();
         showProblem("publish-problem", error);
+        if (error.asksForToken) askForToken();
       } finally {
         inFlight -= 1;
       }
@@ -898,21 +987,48 @@ const demo = {
 
 const figures = {
   samples: [], // { at, published, delivered, subscribers }, oldest first
-  source: undefined,
+  ended: undefined, // AbortController of what reads them
   before: undefined, // the figures that the next ones are compared with
 
-  connect() {
-    this.source = new EventSource(new URL("stats", document.baseURI));
-    this.source.addEventListener("stats", (event) => this.take(JSON.parse(event.data)));
-    this.source.addEventListener("error", () => {
-      const lost = this.source.readyState === EventSource.CLOSED ? "figures unavailable" : "out of reach";
-      setText(element("hub-about"), lost);
+  async connect() {
+    this.disconnect();
+    const { signal } = (this.ended = new AbortController());
+    // Not with an EventSource, which can send no token.
+    while (!signal.aborted) {
+      let again = LIMITS.retryMs;
+      try {
+        again = await this.read(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof Problem && !error.passes) {
+          setText(element("hub-about"), error.asksForToken ? "figures are for operators" : "figures unavailable");
+          return;
+        }
+        again = error.retryMs ?? again;
+      }
+      if (signal.aborted) return;
+      setText(element("hub-about"), "out of reach");
       this.before = undefined;
-    });
+      await elapsed(again, signal);
+    }
+  },
+
+  /** Reads figures until the hub ends their stream; resolves to when to come back. */
+  async read(signal) {
+    const response = await ask(new URL("stats", document.baseURI), { signal });
+    const decoder = new EventDecoder("");
+    let { retryMs } = LIMITS;
+    for await (const text of textsOf(response.body)) {
+      for (const item of decoder.push(text)) {
+        if (item.type === "stats") this.take(JSON.parse(item.data));
+        else retryMs = item.retryMs ?? retryMs;
+      }
+    }
+    return retryMs;
   },
 
   disconnect() {
-    this.source.close();
+    this.ended?.abort();
     this.before = undefined;
   },
 
@@ -1027,7 +1143,8 @@ function bytes(count) {
 
 function drawCommands() {
   const query = formQuery();
-  setText(element("curl-subscribe"), `curl -N ${quoted(eventsUrl(query, startOf(query)).href)}`);
+  const bearer = token.text === "" ? "" : '-H "authorization: Bearer $TOKEN" ';
+  setText(element("curl-subscribe"), `curl -N ${bearer}${quoted(eventsUrl(query, startOf(query)).href)}`);
   const topic = element("topic").value.trim();
   const type = element("type").value.trim();
   const data = element("data").value;
@@ -1041,7 +1158,7 @@ function drawCommands() {
       .map(([name, value]) => `${/^[\w./:-]*$/.test(value) ? "-d" : "--data-urlencode"} ${quoted(`${name}=${value}`)}`)
       .join(" ");
   }
-  setText(element("curl-publish"), `curl ${body} ${url}`);
+  setText(element("curl-publish"), `curl ${bearer}${body} ${url}`);
 }
 
 /** One word of a shell command. */
@@ -1060,6 +1177,39 @@ async function copyCommand(button) {
     button.textContent = "Selected";
   }
   button.addEventListener("blur", () => (button.textContent = "Copy"), { once: true });
+}
+
+// The token.
+
+function useToken(pasted) {
+  showProblem("token-problem");
+  try {
+    token.use(pasted);
+  } catch (error) {
+    showProblem("token-problem", error);
+    return;
+  }
+  element("token").value = "";
+  drawToken();
+  drawCommands();
+  figures.connect();
+  for (const id of ["subscribe-problem", "publish-problem"]) showProblem(id);
+  // A stream goes on with the rights of the new token.
+  if (subscription && !["idle", "cut", "finished"].includes(subscription.state)) subscription.connect();
+}
+
+/** Says that the hub wants a token, or another one, where it can be given. */
+function askForToken() {
+  element("access").open = true;
+  const detail = token.text === "" ? "Paste one here." : "Paste another one here.";
+  showProblem("token-problem", { title: "The hub wants a token with the right to do this.", detail });
+}
+
+function drawToken() {
+  const has = token.text !== "";
+  setText(element("token-state"), has ? "in use" : "none");
+  element("token-forget").hidden = !has;
+  element("token").placeholder = has ? "another one" : "eyJ…";
 }
 
 // Drawing.
@@ -1134,6 +1284,7 @@ function drawCountsSoon() {
 const startsSubscribed = readAddress();
 drawForm();
 drawCounts();
+drawToken();
 figures.connect();
 // Browsers give a host six connections over HTTP/1.1, all tabs together: a hidden tab keeps one, not two.
 document.addEventListener("visibilitychange", () => {
@@ -1143,6 +1294,14 @@ document.addEventListener("visibilitychange", () => {
 new ResizeObserver(() => figures.draw()).observe(document.querySelector(".figures"));
 
 document.addEventListener("input", drawForm);
+element("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useToken(element("token").value);
+});
+element("token-forget").addEventListener("click", () => {
+  useToken("");
+  element("token").focus();
+});
 element("topic-add").addEventListener("click", () => {
   addTopic().focus();
   drawForm();
