@@ -12,6 +12,7 @@ use crate::config::exposure::Exposure;
 use crate::failure::Failure;
 use crate::options::serve_options;
 use crate::serve;
+use crate::settings::contradictions::webhook_doubts;
 use crate::settings::load::{Loaded, load, usage};
 use crate::settings::{Origin, Settings};
 use crate::trust::Trust;
@@ -52,7 +53,7 @@ pub(crate) fn command() -> Command {
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (name, matches) = matches.subcommand().unwrap_or(("check", matches));
     let loaded = load(matches)?;
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&webhook_doubts(&loaded.settings)) {
         eprintln!("tidings: {warning}");
     }
     let text = match name {
@@ -68,14 +69,13 @@ fn check(settings: &Settings, json: bool) -> Result<String, Failure> {
     let trust = Trust::load(settings).map_err(usage)?;
     serve::check(settings, &trust)?;
     let exposure = Exposure::of(settings, &trust);
+    for warning in &trust.warnings {
+        eprintln!("tidings: {warning}");
+    }
     if json {
         let mut members = exposure.members();
         members.insert("valid".into(), json!(true));
-        members.insert("warnings".into(), json!(trust.warnings));
         return Ok(format!("{}\n", Value::Object(members)));
-    }
-    for warning in &trust.warnings {
-        eprintln!("tidings: {warning}");
     }
     Ok(format!("the configuration is valid\n\n{}", exposure.lines()))
 }

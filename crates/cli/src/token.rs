@@ -185,7 +185,8 @@ fn key_bytes(matches: &ArgMatches) -> Result<(Vec<u8>, String), Failure> {
 
 /// The value of the variable of the option `name` of a hub, if it is set to something.
 fn from_environment(name: &str) -> Option<String> {
-    variable(&option_named(name)?.variable()).filter(|text| !text.is_empty())
+    let text = variable(&option_named(name)?.variable())?.trim().to_owned();
+    (!text.is_empty()).then_some(text)
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {

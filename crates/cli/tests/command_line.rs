@@ -244,6 +244,11 @@ fn a_key_that_cannot_be_used_is_told_before_it_is_needed() {
         "--insecure true: this is for a hub that asks nobody, and with --key-file",
     );
     check_key(
+        &["--connection-webhook", "https://app.example", "--webhook-secret", "hush"],
+        &[],
+        "--webhook-secret: a webhook secret of 4 bytes is too short; 24 are needed\n  `openssl rand -hex 32`",
+    );
+    check_key(
         &["--listen", "0.0.0.0:0"],
         &[],
         "there is no key to check who they are\n  make one with `openssl rand -hex 32 > hub.key`",
@@ -291,6 +296,7 @@ fn what_is_open_to_whom_is_told_before_a_hub_starts() {
             "tokens may stand nowhere: no token is asked for, and none is looked at",
             "tokens are trusted of nobody's",
             "pages of browsers may use it of the hub's own origin",
+            "who comes and goes is told to nobody",
             "proxies are believed none: a client is who connects",
             "connections are encrypted not at all",
             "there is no limit on log_events_max, max_connections_per_ip, max_connections_per_user, \
@@ -325,6 +331,10 @@ fn what_is_open_to_whom_is_told_before_a_hub_starts() {
             "10.0.0.0/8",
             "--authorization-webhook",
             "https://app.example/who",
+            "--connection-webhook",
+            "https://app.example/news",
+            "--webhook-secret",
+            SECRET,
         ],
         &[("TIDINGS_KEY", SECRET)],
         &[
@@ -334,6 +344,7 @@ fn what_is_open_to_whom_is_told_before_a_hub_starts() {
             "publish who shows a token with the right to publish to all topics of the event",
             "list and close connections who shows a token with the right to operate",
             "see /metrics and /stats who shows a token with the right to operate",
+            "who comes and goes is told to https://app.example/news, signed",
             "tokens may stand in the header Authorization",
             "in the cookie tidings_token",
             "tokens are trusted of any issuer, meant for a or b:",
@@ -427,8 +438,9 @@ fn a_token_says_what_it_was_asked_for() {
         assert_eq!(said[name], value);
     }
     assert_eq!(said["aud"], serde_json::json!(["hub"]));
+    let spaced = format!(" {SECRET}\n");
     let variables =
-        [("TIDINGS_KEY", SECRET), ("TIDINGS_ISSUER", "me"), ("TIDINGS_AUDIENCE", "hub,b")];
+        [("TIDINGS_KEY", &*spaced), ("TIDINGS_ISSUER", "me"), ("TIDINGS_AUDIENCE", "hub,b")];
     let said = claims(&["--publish", "a"], &variables);
     assert_eq!((&said["iss"], &said["aud"]), (&"me".into(), &serde_json::json!(["hub"])));
     check(

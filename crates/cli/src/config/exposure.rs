@@ -50,6 +50,7 @@ impl Exposure {
         ];
         rows.push(places(serve));
         rows.push(trusted(trust));
+        rows.push(news(serve));
         rows.push(pages(serve));
         rows.push(proxies(serve));
         rows.push(encryption(serve));
@@ -222,6 +223,16 @@ fn authority_json(trusted: &TrustedAuthority) -> Value {
         "keys": keys,
         "jwksUrls": trusted.jwks_urls,
     })
+}
+
+fn news(serve: &ServeSettings) -> Row {
+    let answer = match &serve.connection_webhook {
+        None => "nobody".to_owned(),
+        Some(url) if serve.webhook_secret.is_some() => format!("{url}, signed"),
+        Some(url) => format!("{url}, not signed: it cannot know that it is the hub who tells"),
+    };
+    let value = json!({"url": serve.connection_webhook, "signed": serve.webhook_secret.is_some()});
+    Row { question: "who comes and goes is told to", answers: vec![answer], name: "news", value }
 }
 
 fn pages(serve: &ServeSettings) -> Row {

@@ -48,6 +48,13 @@ pub(crate) fn doubts(settings: &Settings) -> Vec<String> {
             shown(settings, "cors-origins"),
         ));
     }
+    doubts
+}
+
+/// What of the webhooks is worth a second look. A hub that starts tells this itself.
+pub(crate) fn webhook_doubts(settings: &Settings) -> Vec<String> {
+    let serve = &settings.serve;
+    let mut doubts = Vec::new();
     for name in ["authorization-webhook", "connection-webhook"] {
         let url = if name == "authorization-webhook" {
             &serve.authorization_webhook

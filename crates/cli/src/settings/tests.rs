@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use crate::options::{Kind, serve_options};
-use crate::settings::contradictions::doubts;
+use crate::settings::contradictions::{doubts, webhook_doubts};
 use crate::settings::file::SettingsFile;
 use crate::settings::secret::Secret;
 use crate::settings::{LogPlace, Settings, merge, misspelt_variables};
@@ -486,7 +486,7 @@ fn what_may_be_meant_is_told_all_the_same() {
         ),
     ] {
         let settings = merged(flags(given)).unwrap_or_else(|faults| panic!("{faults:?}"));
-        assert_eq!(doubts(&settings), [told]);
+        assert_eq!([doubts(&settings), webhook_doubts(&settings)].concat(), [told]);
     }
     for fine in [
         &[("cors-origins", "*")][..],
@@ -496,7 +496,8 @@ fn what_may_be_meant_is_told_all_the_same() {
         &[("trusted-proxies", "10.0.0.1")],
     ] {
         let settings = merged(flags(fine)).unwrap_or_else(|faults| panic!("{faults:?}"));
-        assert!(doubts(&settings).is_empty(), "{fine:?}");
+        let told = [doubts(&settings), webhook_doubts(&settings)].concat();
+        assert!(told.is_empty(), "{fine:?}: {told:?}");
     }
 }
 
