@@ -1,15 +1,14 @@
 //! What an operator sees of the connections, and does about them.
 
 use axum::extract::{Path, Request, State};
-use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
-use serde_json::json;
 use tidings::{ConnectionFigures, ConnectionFilter, ConnectionId, ExpiryReason};
 
 use crate::app::App;
 use crate::authorize::Caller;
+use crate::json_body::answer;
 use crate::problem::{Kind, Problem};
 use crate::query::{pairs, text};
 
@@ -27,6 +26,19 @@ struct Item {
     lag: u64,
     age_ms: u64,
     bytes: u64,
+}
+
+/// A page of them.
+#[derive(Serialize)]
+struct Page {
+    connections: Vec<Item>,
+    next: Option<String>,
+}
+
+/// How many were told to end.
+#[derive(Serialize)]
+pub(crate) struct Closed {
+    pub(crate) closed: u64,
 }
 
 /// What a query asks for.
@@ -58,29 +70,18 @@ pub(crate) async fn close_one(
     answer(close_for(&app, &head, Some(&id)).await)
 }
 
-fn answer(answer: Result<serde_json::Value, Problem>) -> Response {
-    match answer {
-        Ok(json) => ([(CACHE_CONTROL, "no-store")], axum::Json(json)).into_response(),
-        Err(problem) => problem.into_response(),
-    }
-}
-
-async fn list_for(app: &App, head: &Parts) -> Result<serde_json::Value, Problem> {
+async fn list_for(app: &App, head: &Parts) -> Result<Page, Problem> {
     Caller::of(app, head).await?.check_operator(app)?;
     let asked = Asked::parse(head.uri.query().unwrap_or_default())?;
     let (after, limit) = (asked.after, asked.limit.unwrap_or(LIMIT_DEFAULT));
     let filter = asked.filter()?.unwrap_or(ConnectionFilter::All);
     let page = app.hub().connections(&filter, after, limit).await;
-    let connections: Vec<Item> = page.connections.into_iter().map(Item::from).collect();
+    let connections = page.connections.into_iter().map(Item::from).collect();
     let next = page.next.map(|id| id.to_string());
-    Ok(json!({ "connections": connections, "next": next }))
+    Ok(Page { connections, next })
 }
 
-async fn close_for(
-    app: &App,
-    head: &Parts,
-    id: Option<&str>,
-) -> Result<serde_json::Value, Problem> {
+async fn close_for(app: &App, head: &Parts, id: Option<&str>) -> Result<Closed, Problem> {
     Caller::of(app, head).await?.check_operator(app)?;
     let filter = match id {
         Some(id) => {
@@ -99,7 +100,7 @@ async fn close_for(
     if closed == 0 && id.is_some() {
         return Err(not_found());
     }
-    Ok(json!({ "closed": closed }))
+    Ok(Closed { closed })
 }
 
 fn not_found() -> Problem {

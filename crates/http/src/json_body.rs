@@ -1,8 +1,10 @@
-//! Small JSON bodies, as operators and applications send them.
+//! Small JSON bodies, as operators and applications send and get them.
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
@@ -30,6 +32,14 @@ pub(crate) async fn read<T: DeserializeOwned>(
     let body = publish::whole(body, bytes_max, &mut share).await.map_err(Problem::closing)?;
     serde_json::from_slice(&body)
         .map_err(|error| Problem::new(Kind::InvalidJson, format!("Correct the JSON: {error}.")))
+}
+
+/// An answer that nobody is to keep.
+pub(crate) fn answer<T: Serialize>(answer: Result<T, Problem>) -> Response {
+    match answer {
+        Ok(body) => ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// More than the topics of any subscription.

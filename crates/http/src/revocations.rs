@@ -1,17 +1,16 @@
 //! Token ids that are blocked until their tokens have expired.
 
 use axum::extract::{Request, State};
-use axum::http::header::CACHE_CONTROL;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tidings::{ConnectionFilter, ExpiryReason};
 use tidings_access::{RevokeError, Revoked};
 use tidings_auth::{Revocation, UnixSeconds};
 
 use crate::app::App;
 use crate::authorize::{Caller, now};
-use crate::json_body;
+use crate::connections::Closed;
+use crate::json_body::{self, answer};
 use crate::problem::{Kind, Problem};
 
 /// A blocked token id.
@@ -22,6 +21,12 @@ struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
     expires_at: UnixSeconds,
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct List {
+    revocations: Vec<Item>,
 }
 
 pub(crate) async fn list(State(app): State<App>, request: Request) -> Response {
@@ -36,7 +41,7 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Response {
                 expires_at: until,
             })
             .collect();
-        Ok(json!({ "revocations": items }))
+        Ok(List { revocations: items })
     };
     answer(listed.await)
 }
@@ -45,14 +50,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Response
     answer(revoke_for(&app, request).await)
 }
 
-fn answer(answer: Result<serde_json::Value, Problem>) -> Response {
-    match answer {
-        Ok(json) => ([(CACHE_CONTROL, "no-store")], axum::Json(json)).into_response(),
-        Err(problem) => problem.into_response(),
-    }
-}
-
-async fn revoke_for(app: &App, request: Request) -> Result<serde_json::Value, Problem> {
+async fn revoke_for(app: &App, request: Request) -> Result<Closed, Problem> {
     let (head, body) = request.into_parts();
     let caller = Caller::of(app, &head).await.map_err(Problem::closing)?;
     caller.check_operator(app).map_err(Problem::closing)?;
@@ -74,7 +72,7 @@ async fn revoke_for(app: &App, request: Request) -> Result<serde_json::Value, Pr
     let filter = ConnectionFilter::Token { issuer, token_id };
     let closed = app.hub().close_connections(&filter, ExpiryReason::Revoked).await;
     revoked.map_err(|error| not_revoked(&error))?;
-    Ok(json!({ "closed": closed }))
+    Ok(Closed { closed })
 }
 
 fn not_revoked(error: &RevokeError) -> Problem {

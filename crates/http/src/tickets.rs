@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use axum::extract::{Request, State};
-use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use axum::response::Response;
+use serde::Serialize;
 use tidings::{Begin, Position};
 use tidings_auth::{TicketBook, UnixSeconds};
 
@@ -155,14 +154,19 @@ fn invalid_ticket() -> Problem {
     Problem::new(Kind::InvalidTicket, detail)
 }
 
-pub(crate) async fn issue(State(app): State<App>, request: Request) -> Response {
-    match answer(&app, request).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
-    }
+/// What a client gets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Issued {
+    url: String,
+    expires_at: UnixSeconds,
 }
 
-async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn issue(State(app): State<App>, request: Request) -> Response {
+    json_body::answer(issue_for(&app, request).await)
+}
+
+async fn issue_for(app: &App, request: Request) -> Result<Issued, Problem> {
     let (head, body) = request.into_parts();
     let caller = Caller::of(app, &head).await.map_err(Problem::closing)?;
     caller.check_known(app).map_err(Problem::closing)?;
@@ -181,8 +185,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     getrandom::fill(&mut random).map_err(|_| too_many())?;
     let issued = app.tickets().book().issue(random, stream, expires_at, now);
     let id = issued.map_err(|_| too_many())?;
-    let body = json!({ "url": format!("/events?ticket={id}"), "expiresAt": expires_at });
-    Ok(([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+    Ok(Issued { url: format!("/events?ticket={id}"), expires_at })
 }
 
 fn too_many() -> Problem {
