@@ -37,6 +37,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let drain = options.drain;
+    let access = options.access.clone();
     let write_timeout = hub.options().write_timeout;
     let (closing, is_closing) = watch::channel(false);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
@@ -77,7 +78,8 @@ pub async fn serve(
     // Connections hold the server, and with it the only sender: the channel ends with the last of
     // them. Those that shards have taken over are ended by the hub.
     drop(server);
-    hub.shutdown(drain).await;
+    // Users who come back elsewhere are news for elsewhere; both may take as long as draining does.
+    tokio::join!(access.finish(drain + GRACE), hub.shutdown(drain));
     closing.send_replace(true);
     let _ = tokio::time::timeout(GRACE, all_closed.recv()).await;
     Ok(())
