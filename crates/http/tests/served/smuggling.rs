@@ -22,6 +22,9 @@ async fn check(served: &Served, said: &[u8], expected: &[u16]) {
             .match_indices("HTTP/1.1 ")
             .map(|(at, found)| answers[at + found.len()..][..3].parse().unwrap())
             .collect();
+        // Whoever is answered before its body has come may find the connection ended.
+        let expected =
+            if step == 1 { &expected[..statuses.len().clamp(1, expected.len())] } else { expected };
         assert_eq!(statuses, expected, "{}: {answers}", said[..said.len().min(200)].escape_ascii());
     }
 }
