@@ -64,6 +64,10 @@ class Hub:
         assert samples, f"no metric {name} in:\n{text}"
         return sum(map(float, samples))
 
+    def said(self) -> str:
+        """What it has said on standard error."""
+        return Path(self._log.name).read_text()
+
     def begin_shutdown(self) -> None:
         """Asks the hub to end, as an init system does, unless it was asked before."""
         if not self._asked_to_end:

@@ -10,7 +10,7 @@ use crate::{root, run};
 pub(crate) const PYTHON: &str = ".test-env/python/bin/python";
 
 /// Programs and the Debian packages they come from.
-const PROGRAMS: [(&str, &str, &str); 7] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     ("nginx", "-v", "nginx-light"),
     ("chromium", "--version", "chromium"),
     ("python3", "--version", "python3"),
@@ -18,11 +18,18 @@ const PROGRAMS: [(&str, &str, &str); 7] = [
     ("npm", "--version", "npm"),
     ("curl", "--version", "curl"),
     ("openssl", "version", "openssl"),
+    ("h2load", "--version", "nghttp2-client"),
+    ("go", "version", "golang-go"),
 ];
+
+/// An authority for certificates, and cases for servers of HTTP/2.
+const GO_PROGRAMS: [&str; 2] =
+    ["github.com/letsencrypt/pebble/v2/cmd/pebble", "github.com/summerwind/h2spec/cmd/h2spec"];
 
 pub(crate) fn run() -> Result<()> {
     install_packages()?;
     install_python()?;
+    install_go_programs()?;
     if is_stale("e2e/browser/package-lock.json", "e2e/browser/node_modules/.package-lock.json")? {
         run::program("e2e/browser", "npm", &["ci", "--no-audit", "--no-fund"])?;
     }
@@ -80,6 +87,21 @@ fn install_python() -> Result<()> {
     }
     run::program("", "python3", &["-m", "venv", ".test-env/python"])?;
     run::program("", PYTHON, &["-m", "pip", "install", "--quiet", "--requirement", requirements])?;
+    std::fs::write(root()?.join(stamp), "")?;
+    Ok(())
+}
+
+/// Builds what is named in `e2e/tools/go.mod`, at the versions that stand there.
+fn install_go_programs() -> Result<()> {
+    let versions = "e2e/tools/go.sum";
+    let stamp = ".test-env/bin/installed";
+    if !is_stale(versions, stamp)? {
+        return Ok(());
+    }
+    let folder = root()?.join(".test-env/bin");
+    std::fs::create_dir_all(&folder)?;
+    let to = [("GOBIN", folder.as_path())];
+    run::command("e2e/tools", "go".as_ref(), &[&["install"], &GO_PROGRAMS[..]].concat(), &to)?;
     std::fs::write(root()?.join(stamp), "")?;
     Ok(())
 }
