@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tidings::HubOptions;
+use tidings_access::{Access, AccessOptions, AuthorityOptions};
+use tidings_auth::{Authority, Claims, Key, SigningKey};
 use tidings_http::{HttpOptions, Rate};
 use tokio::net::TcpStream;
 
@@ -25,7 +27,12 @@ async fn ask(served: &Served, address: &str, request: &str, lines: &str) -> Clie
 
 /// A stream that is open; `None` if it was turned away politely.
 async fn subscribe(served: &Served, address: &str) -> Option<Client<TcpStream>> {
-    let mut client = ask(served, address, "GET /events?topic=a", "").await;
+    subscribe_as(served, address, "").await
+}
+
+/// The same, with more lines of the head.
+async fn subscribe_as(served: &Served, address: &str, lines: &str) -> Option<Client<TcpStream>> {
+    let mut client = ask(served, address, "GET /events?topic=a", lines).await;
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"), "{head}");
     if head.contains("transfer-encoding: chunked") {
@@ -48,11 +55,37 @@ async fn answer(mut client: Client<TcpStream>) -> (String, Value) {
 }
 
 async fn publish(served: &Served, address: &str, media_type: &str, body: &str) -> (String, Value) {
+    publish_as(served, address, "", media_type, body).await
+}
+
+async fn publish_as(
+    served: &Served,
+    address: &str,
+    lines: &str,
+    media_type: &str,
+    body: &str,
+) -> (String, Value) {
     let length = body.len();
-    let lines = format!("content-type: {media_type}\r\ncontent-length: {length}\r\n");
+    let lines = format!("content-type: {media_type}\r\ncontent-length: {length}\r\n{lines}");
     let mut client = ask(served, address, "POST /events", &lines).await;
     client.send(body).await;
     answer(client).await
+}
+
+/// Whose tokens are trusted, and the header line with one for a user.
+async fn users() -> (Access, impl Fn(Option<&str>) -> String) {
+    let secret = b"a secret of these tests, long enough to be one";
+    let keys = Key::parse(secret, None).unwrap();
+    let authority = Authority::default();
+    let mut options = AccessOptions::default();
+    options.authorities.push(AuthorityOptions { authority, keys, jwks: None });
+    let key = SigningKey::parse(secret, None).unwrap();
+    let line = move |user: Option<&str>| {
+        let user = user.map(str::to_owned);
+        let claims = Claims { user, publish: Some(vec!["*".to_owned()]), ..Claims::default() };
+        format!("authorization: Bearer {}\r\n", key.sign(&claims).unwrap())
+    };
+    (Access::start(options).await.unwrap(), line)
 }
 
 async fn metric(served: &Served, name: &str) -> u64 {
@@ -186,4 +219,55 @@ async fn ndjson_is_read_as_fast_as_it_may_be_published() {
     assert!(begun.elapsed().as_millis() >= 400, "{:?}", begun.elapsed());
     assert_eq!(served.hub.figures().published, 500);
     assert_eq!(metric(&served, "tidings_refused_total{reason=\"publish_rate\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_as_many_streams_as_it_may_have_from_wherever() {
+    let (access, line) = users().await;
+    let connections_per_user_max = Some(2);
+    let options =
+        HttpOptions { access, connections_per_user_max, anonymous: true, ..HttpOptions::default() };
+    let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
+    let (ada, bob, nameless) = (line(Some("ada")), line(Some("bob")), line(None));
+    let one = subscribe_as(&served, "192.0.2.1", &ada).await.unwrap();
+    let _two = subscribe_as(&served, "192.0.2.2", &ada).await.unwrap();
+    assert!(subscribe_as(&served, "192.0.2.3", &ada).await.is_none());
+    let mut others = Vec::new();
+    for lines in [&*bob, &*nameless, &*nameless, &*nameless, "", "", ""] {
+        others.push(subscribe_as(&served, "192.0.2.1", lines).await.expect(lines));
+    }
+    let poll = "GET /events?topic=a&mode=poll&wait=0";
+    let lines = format!("accept: application/json\r\n{ada}");
+    let (head, problem) = answer(ask(&served, "192.0.2.3", poll, &lines).await).await;
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("\r\nretry-after: "), "{head}");
+    assert_eq!(problem["type"], "urn:tidings:problem:too-many-connections");
+    served.wait_for_subscribers(9).await;
+    drop(one);
+    while served.hub.figures().subscribers > 8 {
+        served.publish("a", "").await;
+    }
+    assert!(subscribe_as(&served, "192.0.2.3", &ada).await.is_some());
+    assert_eq!(metric(&served, "tidings_refused_total{reason=\"user\"}").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_publishes_at_one_rate_from_wherever() {
+    let (access, line) = users().await;
+    let publish_rate = Some(Rate { per_second: 1, burst: 3 });
+    let options = HttpOptions { access, publish_rate, ..HttpOptions::default() };
+    let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
+    let json = "application/json";
+    let array = r#"[{"topic":"a"},{"topic":"a"},{"topic":"a"}]"#;
+    let (ada, bob) = (line(Some("ada")), line(Some("bob")));
+    let begun = Instant::now();
+    let mut taken = 0;
+    for last in 0..100 {
+        let address = format!("192.0.2.{last}");
+        let (head, _) = publish_as(&served, &address, &ada, json, array).await;
+        taken += u64::from(head.starts_with("HTTP/1.1 200"));
+    }
+    let most = 1 + begun.elapsed().as_secs() / 3 + 1;
+    assert!((1..=most).contains(&taken), "{taken} of {most}");
+    let (head, _) = publish_as(&served, "192.0.2.0", &bob, json, array).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "others do not notice: {head}");
 }
