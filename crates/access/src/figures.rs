@@ -26,6 +26,8 @@ pub struct AccessFigures {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct KeySetFigures {
+    /// Where it is.
+    pub url: String,
     /// Fetches that brought usable keys.
     pub fetches: u64,
     /// Fetches that did not.

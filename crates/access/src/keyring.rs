@@ -115,14 +115,14 @@ impl Keyring {
         let mut waits = Vec::new();
         for (index, options) in authorities.into_iter().enumerate() {
             let AuthorityOptions { authority, keys, jwks } = options;
-            if let Some(jwks) = jwks {
-                let source = Source::new(jwks, index)?;
-                waits.push(source.fetch_first(!keys.is_empty(), &authority).await?);
-                sources.push(Arc::new(source));
-            } else if keys.is_empty() {
-                let reason = "it has neither keys nor a place to fetch them".to_owned();
-                return Err(AccessError::NoUsableKey { authority: name_of(&authority), reason });
-            }
+            let sets = jwks.into_iter().map(|jwks| Source::new(jwks, index));
+            let sets = sets.collect::<Result<Vec<_>, _>>()?;
+            let fetched = fetch_first(&sets, !keys.is_empty()).await;
+            waits.extend(fetched.map_err(|reason| AccessError::NoUsableKey {
+                authority: name_of(&authority),
+                reason,
+            })?);
+            sources.extend(sets.into_iter().map(Arc::new));
             trusted.push(authority);
             given.push(keys);
         }
@@ -193,6 +193,41 @@ impl Keyring {
     }
 }
 
+/// Fetches the sets of an authority for the first time, and those that cannot be fetched a few times
+/// if it has no usable key without them. Returns when to fetch each again, or why there is no key.
+async fn fetch_first(sets: &[Source], has_other_keys: bool) -> Result<Vec<Duration>, String> {
+    let mut waits = vec![None; sets.len()];
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let mut errors = Vec::new();
+        for (set, wait) in sets.iter().zip(&mut waits).filter(|(_, wait)| wait.is_none()) {
+            match set.fetch().await {
+                Ok(fetched) => {
+                    *wait = Some(before_stale(fetched.fresh_for));
+                    set.adopt(fetched);
+                }
+                Err(error) => {
+                    set.warn(&error);
+                    errors.push(format!("{}: {error}", set.options.url));
+                }
+            }
+        }
+        let again = |set: &Source| set.options.backoff.delay(attempts, fastrand::f64());
+        if has_other_keys || waits.iter().any(Option::is_some) {
+            let waits = sets.iter().zip(waits);
+            return Ok(waits.map(|(set, wait)| wait.unwrap_or_else(|| again(set))).collect());
+        }
+        let Some(longest) = sets.iter().map(again).max() else {
+            return Err("it has neither keys nor a place to fetch them".to_owned());
+        };
+        if attempts == START_ATTEMPTS_MAX {
+            return Err(errors.join("; "));
+        }
+        tokio::time::sleep(longest.min(START_WAIT_MAX)).await;
+    }
+}
+
 /// Fetches the set again and again, before it is stale or when it is wanted.
 async fn keep_fresh(keyring: Arc<Keyring>, source: Arc<Source>, first_wait: Duration) {
     let mut wait = first_wait;
@@ -243,38 +278,6 @@ impl Source {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fetches the set for the first time. Returns when to fetch it again.
-    async fn fetch_first(
-        &self,
-        has_other_keys: bool,
-        authority: &Authority,
-    ) -> Result<Duration, AccessError> {
-        let attempts_max = if has_other_keys { 1 } else { START_ATTEMPTS_MAX };
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let error = match self.fetch().await {
-                Ok(fetched) => {
-                    let fresh_for = fetched.fresh_for;
-                    self.adopt(fetched);
-                    return Ok(before_stale(fresh_for));
-                }
-                Err(error) => error,
-            };
-            self.warn(&error);
-            let wait = self.options.backoff.delay(attempts, fastrand::f64());
-            if attempts < attempts_max {
-                tokio::time::sleep(wait.min(START_WAIT_MAX)).await;
-            } else if has_other_keys {
-                return Ok(wait);
-            } else {
-                let authority = name_of(authority);
-                let reason = format!("{}: {error}", self.options.url);
-                return Err(AccessError::NoUsableKey { authority, reason });
-            }
-        }
     }
 
     async fn fetch(&self) -> Result<Fetched, FetchError> {
@@ -364,6 +367,7 @@ impl Source {
     fn figures(&self) -> KeySetFigures {
         let state = self.state();
         KeySetFigures {
+            url: self.options.url.to_string(),
             fetches: self.fetches.load(Ordering::Relaxed),
             failed_fetches: self.failed_fetches.load(Ordering::Relaxed),
             keys: state.keys.len() as u64,

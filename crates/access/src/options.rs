@@ -50,8 +50,9 @@ pub struct AuthorityOptions {
     pub authority: Authority,
     /// Keys that are known from the start and stay.
     pub keys: Vec<Key>,
-    /// Where more keys are fetched.
-    pub jwks: Option<JwksOptions>,
+    /// Where more keys are fetched. At the start one of all its keys is enough; sets that are missing
+    /// then are fetched later.
+    pub jwks: Vec<JwksOptions>,
 }
 
 /// A set of keys that is fetched over HTTP, and how often.

@@ -27,6 +27,8 @@ pub(crate) struct TrustedAuthority {
     pub(crate) keys: Vec<(Key, String)>,
     /// Where more keys are fetched.
     pub(crate) jwks_urls: Vec<String>,
+    /// What fetched keys that do not say it are for.
+    pub(crate) algorithm: Option<Algorithm>,
 }
 
 impl Trust {
@@ -50,6 +52,7 @@ impl Trust {
                 },
                 keys,
                 jwks_urls: own.jwks_url.iter().cloned().collect(),
+                algorithm: own.algorithm,
             });
         }
         let Reader { warnings, faults, .. } = reader;
@@ -89,6 +92,7 @@ impl Reader<'_> {
             },
             keys,
             jwks_urls: jwks_url.clone(),
+            algorithm: *algorithm,
         })
     }
 

@@ -26,7 +26,7 @@ fn patient(url: &str) -> JwksOptions {
 async fn start(keys: Vec<Key>, jwks: JwksOptions) -> Result<Access, AccessError> {
     let mut options = AccessOptions::default();
     let authority = Authority::default();
-    options.authorities = vec![AuthorityOptions { authority, keys, jwks: Some(jwks) }];
+    options.authorities = vec![AuthorityOptions { authority, keys, jwks: vec![jwks] }];
     Access::start(options).await
 }
 
@@ -162,8 +162,26 @@ async fn nobody_starts_without_a_usable_key() {
     assert!(start(vec![], options).await.is_err());
     let mut none = AccessOptions::default();
     let authority = Authority::default();
-    none.authorities = vec![AuthorityOptions { authority, keys: vec![], jwks: None }];
+    none.authorities = vec![AuthorityOptions { authority, keys: vec![], jwks: vec![] }];
     assert!(Access::start(none).await.is_err());
+}
+
+#[tokio::test]
+async fn one_of_several_sets_is_enough_to_start() {
+    let (there, later) = (Signer::new("there"), Signer::new("later"));
+    let set = key_set(&[&there]);
+    let up = Stand::start(move |_| set.clone()).await;
+    let down = Stand::start(|_| Reply::Close).await;
+    let mut options = AccessOptions::default();
+    let jwks = vec![patient(&down.url("/")), patient(&up.url("/"))];
+    options.authorities =
+        vec![AuthorityOptions { authority: Authority::default(), keys: vec![], jwks }];
+    let access = Access::start(options).await.unwrap();
+    access.verify(&there.token("ada")).await.unwrap();
+    let set = key_set(&[&later]);
+    down.answer(move |_| set.clone());
+    access.verify(&later.token("ada")).await.unwrap();
+    access.verify(&there.token("ada")).await.unwrap();
 }
 
 #[tokio::test]
@@ -286,7 +304,8 @@ async fn bad_tokens_push_out_no_good_one() {
     let mut options = AccessOptions::default();
     options.tokens_max = 100;
     let authority = Authority::default();
-    options.authorities = vec![AuthorityOptions { authority, keys: vec![known.key()], jwks: None }];
+    options.authorities =
+        vec![AuthorityOptions { authority, keys: vec![known.key()], jwks: vec![] }];
     let access = Access::start(options).await.unwrap();
     let good = known.token("ada");
     access.verify(&good).await.unwrap();

@@ -18,7 +18,7 @@ pub(super) fn options(settings: &Settings, trust: &Trust) -> Result<AccessOption
     let serve = &settings.serve;
     let mut options = AccessOptions::default();
     for trusted in &trust.authorities {
-        options.authorities.extend(authorities(trusted)?);
+        options.authorities.push(authority(trusted)?);
     }
     if let Some(url) = &serve.authorization_webhook {
         let mut webhook = AuthorizationWebhook::new(url)
@@ -68,25 +68,16 @@ pub(super) async fn start(options: AccessOptions) -> Result<Access, Failure> {
     })
 }
 
-/// The authority with its keys, and once more for each key set but the first.
-fn authorities(trusted: &TrustedAuthority) -> Result<Vec<AuthorityOptions>, Failure> {
-    let mut sets = Vec::new();
+fn authority(trusted: &TrustedAuthority) -> Result<AuthorityOptions, Failure> {
+    let mut jwks = Vec::new();
     for url in &trusted.jwks_urls {
         let set = JwksOptions::new(url);
-        sets.push(set.map_err(|error| Failure::Usage(format!("--jwks-url {url}: {error}")))?);
+        let mut set = set.map_err(|error| Failure::Usage(format!("--jwks-url {url}: {error}")))?;
+        set.algorithm = trusted.algorithm;
+        jwks.push(set);
     }
-    let mut sets = sets.into_iter();
-    let first = AuthorityOptions {
-        authority: trusted.authority.clone(),
-        keys: trusted.keys.iter().map(|(key, _)| key.clone()).collect(),
-        jwks: sets.next(),
-    };
-    let others = sets.map(|set| AuthorityOptions {
-        authority: trusted.authority.clone(),
-        keys: Vec::new(),
-        jwks: Some(set),
-    });
-    Ok([first].into_iter().chain(others).collect())
+    let keys = trusted.keys.iter().map(|(key, _)| key.clone()).collect();
+    Ok(AuthorityOptions { authority: trusted.authority.clone(), keys, jwks })
 }
 
 fn bad(settings: &Settings, name: &str, error: &WebUrlError) -> Failure {
