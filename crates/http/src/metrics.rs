@@ -1,5 +1,7 @@
 //! `GET /metrics`: what the hub counts, for Prometheus. Never labelled by topic or user.
 
+mod access;
+
 use std::fmt;
 use std::sync::atomic::AtomicI64;
 
@@ -75,6 +77,7 @@ impl Collector for HubCollector {
         let figures = app.hub().figures();
         encode_refusals(&mut encoder, app)?;
         encode_lines(&mut encoder, app)?;
+        access::encode(&mut encoder, app)?;
         encode_totals(&mut encoder, &figures)?;
         encode_families(&mut encoder, &figures)?;
         let bounds = app.hub().bounds();
