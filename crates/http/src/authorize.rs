@@ -31,16 +31,29 @@ impl Caller {
     ///
     /// What it brings along does not hold.
     pub(crate) async fn of(app: &App, head: &Parts) -> Result<Self, Problem> {
+        Ok(Self::with_token(app, head).await?.0)
+    }
+
+    /// Finds out whom a request is from, and by what token.
+    ///
+    /// # Errors
+    ///
+    /// What it brings along does not hold.
+    pub(crate) async fn with_token(
+        app: &App,
+        head: &Parts,
+    ) -> Result<(Self, Option<String>), Problem> {
         if !app.access().has_authorities() {
-            return Ok(Self::Trusted);
+            return Ok((Self::Trusted, None));
         }
         let Some(credential) = credentials::find(head, app.options())? else {
-            return Ok(Self::Anonymous);
+            return Ok((Self::Anonymous, None));
         };
         if credential.place == Place::Cookie && !head.method.is_safe() {
             credentials::refuse_forged(&head.headers, &app.options().cors_origins)?;
         }
-        Self::of_token(app, &credential.token).await
+        let caller = Self::of_token(app, &credential.token).await?;
+        Ok((caller, Some(credential.token)))
     }
 
     /// Finds out whose a token is.

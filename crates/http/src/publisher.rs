@@ -8,7 +8,6 @@ use tidings::Record;
 use crate::account::Source;
 use crate::app::App;
 use crate::authorize::Caller;
-use crate::credentials;
 use crate::idempotency_key::make_own;
 use crate::problem::Problem;
 
@@ -27,12 +26,8 @@ impl Publisher {
     ///
     /// It may not publish anything.
     pub(crate) async fn of(app: &App, head: &Parts) -> Result<Self, Problem> {
-        let caller = Caller::of(app, head).await?;
+        let (caller, token) = Caller::with_token(app, head).await?;
         caller.check_publisher()?;
-        let token = match &caller {
-            Caller::Known(_) => credentials::find(head, app.options())?.map(|it| it.token),
-            Caller::Trusted | Caller::Anonymous => None,
-        };
         let address = app.client_address(&head.extensions, &head.headers);
         Ok(Self { caller, address, token })
     }

@@ -14,17 +14,30 @@ use axum::response::Response;
 use serde::Serialize;
 use tidings::{Begin, Position};
 use tidings_auth::{TicketBook, UnixSeconds};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::account::{Accounts, Source};
 use crate::app::App;
 use crate::authorize::{Caller, now};
 use crate::json_body;
+use crate::places::{Place, Places};
 use crate::problem::{Kind, Problem};
 use crate::query::pairs;
 use crate::wanted::{Wanted, WantedJson};
 
 /// The tickets that are out; cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Tickets(Arc<Mutex<TicketBook<Arc<TicketStream>>>>);
+pub(crate) struct Tickets(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    book: Mutex<TicketBook<Arc<TicketStream>>>,
+    /// Memory for what they open, in pieces of [`PIECE_BYTES`]: one for each ticket that may be out.
+    room: Arc<Semaphore>,
+    /// What one user, or else one address, has of them.
+    places: Arc<Places>,
+    accounts: Accounts,
+}
 
 /// What a ticket opens.
 #[derive(Debug)]
@@ -33,6 +46,8 @@ pub(crate) struct TicketStream {
     pub(crate) caller: Caller,
     /// After which its first stream began, once that is known.
     began_after: OnceLock<Position>,
+    _room: OwnedSemaphorePermit,
+    _place: Option<Place>,
 }
 
 /// A stream that a ticket has opened; gives its place back when it is dropped.
@@ -48,7 +63,44 @@ pub(crate) struct OpenedTicket {
 
 impl Tickets {
     pub(crate) fn new(tickets_max: usize) -> Self {
-        Self(Arc::new(Mutex::new(TicketBook::new(tickets_max))))
+        let pieces = tickets_max.min(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Inner {
+            book: Mutex::new(TicketBook::new(tickets_max)),
+            room: Arc::new(Semaphore::new(pieces)),
+            places: Places::new(tickets_max.div_ceil(SHARES)),
+            accounts: Accounts::default(),
+        }))
+    }
+
+    /// Issues a ticket.
+    ///
+    /// # Errors
+    ///
+    /// Too many are out, or too many of this source.
+    fn issue(
+        &self,
+        source: Source<'_>,
+        wanted: Wanted,
+        caller: Caller,
+        expires_at: UnixSeconds,
+    ) -> Result<String, Problem> {
+        let now = now();
+        self.book().forget_expired(now);
+        let account = self.0.accounts.source(source);
+        let place = account.map(|account| self.0.places.take(account).ok_or_else(too_many));
+        let pieces = u32::try_from(wanted.bytes().div_ceil(PIECE_BYTES)).map_err(|_| too_many())?;
+        let room = Arc::clone(&self.0.room).try_acquire_many_owned(pieces.max(1));
+        let stream = TicketStream {
+            wanted,
+            caller,
+            began_after: OnceLock::new(),
+            _room: room.map_err(|_| too_many())?,
+            _place: place.transpose()?,
+        };
+        let mut random = [0; 18];
+        getrandom::fill(&mut random).map_err(|_| too_many())?;
+        let issued = self.book().issue(random, Arc::new(stream), expires_at, now);
+        issued.map_err(|_| too_many())
     }
 
     /// How many are out.
@@ -62,7 +114,7 @@ impl Tickets {
     }
 
     fn book(&self) -> MutexGuard<'_, TicketBook<Arc<TicketStream>>> {
-        self.0.lock().expect("no thread panics while it holds the tickets")
+        self.0.book.lock().expect("no thread panics while it holds the tickets")
     }
 }
 
@@ -178,30 +230,53 @@ async fn issue_for(app: &App, request: Request) -> Result<Issued, Problem> {
     }
     let wanted = Wanted::from_json(json, app.options().selectors_max)?;
     let caller = caller.admitted(app, &head, &wanted).await?;
-    let now = now();
-    let expires_at = caller.expires_at().unwrap_or(u64::MAX).min(now + lifetime);
-    let stream = Arc::new(TicketStream { wanted, caller, began_after: OnceLock::new() });
-    let mut random = [0; 18];
-    getrandom::fill(&mut random).map_err(|_| too_many())?;
-    let issued = app.tickets().book().issue(random, stream, expires_at, now);
-    let id = issued.map_err(|_| too_many())?;
+    let expires_at = caller.expires_at().unwrap_or(u64::MAX).min(now() + lifetime);
+    let address = app.client_address(&head.extensions, &head.headers);
+    let identity = caller.identity().cloned();
+    let source = Source { identity: identity.as_deref(), address };
+    let id = app.tickets().issue(source, wanted, caller, expires_at)?;
     Ok(Issued { url: format!("/events?ticket={id}"), expires_at })
 }
 
 fn too_many() -> Problem {
-    let detail = "Come back after the time in Retry-After: as many tickets are out as max_tickets \
-                  allows.";
+    let detail = "Come back after the time in Retry-After, or let tickets expire sooner: as many \
+                  are out as max_tickets allows, in all or for one user or address.";
     Problem::new(Kind::TooManyTickets, detail).retry_after(5)
 }
 
+/// What a ticket takes at most for one of `max_tickets`: a longer list of topics counts as several.
+const PIECE_BYTES: usize = 1 << 10;
+/// One user, or else one address, may have one in so many of the tickets.
+const SHARES: usize = 10;
 /// The longest life of a ticket: a day.
 pub(crate) const TICKET_LIFETIME_MAX_SECONDS: u64 = 86_400;
 
 #[cfg(test)]
 mod tests {
-    use tidings::Epoch;
+    use std::net::Ipv4Addr;
+
+    use tidings::{Epoch, Selector};
 
     use super::*;
+
+    #[test]
+    fn one_address_has_a_tenth_of_the_tickets_and_long_lists_count_as_several() {
+        let tickets = Tickets::new(100);
+        let issue = |address: u32, topics: usize| {
+            let selector = |number| Selector::parse(&format!("{number:1000}")).unwrap();
+            let selectors = (0..topics).map(selector).collect();
+            let wanted = Wanted { selectors, ..Wanted::default() };
+            let address = Some(Ipv4Addr::from_bits(address).into());
+            let source = Source { identity: None, address };
+            tickets.issue(source, wanted, Caller::Anonymous, u64::MAX).is_ok()
+        };
+        assert!((0..10).all(|_| issue(1, 1)) && !issue(1, 1));
+        assert!((0..3).all(|_| issue(2, 25)), "75 of the 90 KiB that are left");
+        assert!(!issue(3, 25) && issue(3, 10));
+        tickets.retain(|_| false);
+        assert!(issue(1, 50));
+        assert_eq!(tickets.count(), 1);
+    }
 
     #[test]
     fn a_stream_goes_on_with_ids_that_it_can_have_got() {

@@ -126,6 +126,14 @@ impl Wanted {
         Ok(())
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let selectors = self.selectors.iter().map(|it| it.as_str().len());
+        let types = self.event_types.iter().map(|it| it.as_str().len());
+        let id = if let Begin::After(id) = &self.begin { id.len() } else { 0 };
+        selectors.chain(types).sum::<usize>() + id
+    }
+
     /// The topics and event types, as they were written.
     pub(crate) fn texts(&self) -> (Vec<String>, Vec<String>) {
         (
