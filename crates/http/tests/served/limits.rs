@@ -78,7 +78,7 @@ async fn users() -> (Access, impl Fn(Option<&str>) -> String) {
     let keys = Key::parse(secret, None).unwrap();
     let authority = Authority::default();
     let mut options = AccessOptions::default();
-    options.authorities.push(AuthorityOptions { authority, keys, jwks: None });
+    options.authorities.push(AuthorityOptions { authority, keys, jwks: vec![] });
     let key = SigningKey::parse(secret, None).unwrap();
     let line = move |user: Option<&str>| {
         let user = user.map(str::to_owned);
