@@ -8,8 +8,8 @@ import { launch, LIMIT_MS, listen, open, seenUntil } from "./chromium.mjs";
 import { CuttingProxy } from "./cutting-proxy.mjs";
 import { Hub } from "./hub.mjs";
 
-// Any document of the hub's origin will do to run an EventSource from.
-const BARE = "/health/live";
+// A document of the hub's origin to run an EventSource from: answers of the API itself may load nothing.
+const BARE = "/ui/style.css";
 
 let browser;
 before(async () => {
