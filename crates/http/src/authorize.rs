@@ -43,7 +43,7 @@ impl Caller {
         app: &App,
         head: &Parts,
     ) -> Result<(Self, Option<String>), Problem> {
-        if !app.access().has_authorities() {
+        if app.access().is_open() {
             return Ok((Self::Trusted, None));
         }
         let Some(credential) = credentials::find(head, app.options())? else {
@@ -79,7 +79,7 @@ impl Caller {
         wanted: &Wanted,
     ) -> Result<Self, Problem> {
         match self {
-            Self::Trusted | Self::Anonymous if app.access().has_authorization_webhook() => {
+            Self::Anonymous if app.access().has_authorization_webhook() => {
                 Ok(Self::Known(ask(app, head, wanted).await?))
             }
             Self::Anonymous if !app.options().anonymous => Err(missing_token()),
