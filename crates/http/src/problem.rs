@@ -219,7 +219,6 @@ impl Problem {
         self.kind.describe().0
     }
 
-    #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

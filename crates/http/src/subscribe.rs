@@ -41,7 +41,16 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Respo
 }
 
 async fn answer(app: &App, head: &Parts) -> Result<Response, Problem> {
-    let Admitting { wanted, caller, expires_at, ticket } = admitting(app, head).await?;
+    let Admitting { wanted, caller, expires_at, ticket } = match admitting(app, head).await {
+        Ok(admitting) => admitting,
+        // Nobody says no: a browser is to come back.
+        Err(problem)
+            if problem.kind() == Kind::AuthorizationUnavailable && !Wanted::is_poll(head) =>
+        {
+            return Ok(turned_away(app, Duration::ZERO));
+        }
+        Err(problem) => return Err(problem),
+    };
     let form = accept::choose(&head.headers, wanted.poll.is_some()).ok_or_else(not_acceptable)?;
     let address = app.client_address(&head.extensions, &head.headers);
     let identity = caller.identity();

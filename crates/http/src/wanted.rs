@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use tidings::{Begin, EventType, Selector};
@@ -124,6 +125,12 @@ impl Wanted {
             return Err(Problem::new(Kind::MissingTopic, detail).field("topic"));
         }
         Ok(())
+    }
+
+    /// Whether a request asks for a poll, as far as that can be said before all of it is read.
+    pub(crate) fn is_poll(head: &Parts) -> bool {
+        let query = head.uri.query().unwrap_or_default();
+        pairs(query.as_bytes()).any(|(name, value)| name == b"mode" && value == b"poll")
     }
 
     /// About how much memory it takes.
