@@ -198,9 +198,10 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         value_name: "NAME",
         default: Default::Text("auto"),
         group: Group::Access,
-        help: "What the keys in `key` and `key_file` are used with",
+        help: "What the keys in `key`, `key_file` and `jwks_url` are used with",
         reference: "The token has no say in this. `auto` is HS256 for a secret, RS256 for RSA, ES256 or \
-                    ES384 by the curve, EdDSA for Ed25519, and what a JWK says of itself.",
+                    ES384 by the curve, EdDSA for Ed25519, and what a JWK says of itself. A key of a set that says \
+                    another is left out.",
         kind: Kind::Algorithm(|settings| &mut settings.algorithm),
     },
     OptionRow {

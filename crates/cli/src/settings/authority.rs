@@ -21,7 +21,7 @@ pub(crate) struct AuthoritySettings {
     pub(crate) key_files: Vec<PathBuf>,
     /// Where the issuer tells its keys.
     pub(crate) jwks_url: Option<String>,
-    /// The algorithm of the keys in files; `None` for what the kind of each says.
+    /// What keys that do not say it are for; `None` for what the kind of each says.
     pub(crate) algorithm: Option<Algorithm>,
     /// Whether tokens without an end are refused.
     pub(crate) requires_expiry: bool,
@@ -158,11 +158,6 @@ impl Draft {
                 .into(),
             );
         }
-        if key_files.is_empty() && algorithm.flatten().is_some() {
-            return Err(
-                "an algorithm is for key files; a key set says that of each of its keys".into()
-            );
-        }
         Ok(AuthoritySettings {
             issuer,
             audiences,
@@ -234,10 +229,6 @@ mod tests {
             ("key-file=a;issuer=b;issuer=c", "issuer is given twice"),
             ("jwks-url=ftp://a", "jwks-url: this is neither http:// nor https://"),
             ("jwks-url=https://u:p@a", "jwks-url: a user name or a password has no place here"),
-            (
-                "jwks-url=https://a;algorithm=ES256",
-                "an algorithm is for key files; a key set says that of each of its keys",
-            ),
         ] {
             check(text, Err(wrong));
         }

@@ -231,7 +231,11 @@ const NEEDS: [(&[&str], &[&str], &str); 8] = [
         &["key", "key-file", "jwks-url"],
         "there is no key whose tokens it could be about",
     ),
-    (&["algorithm"], &["key", "key-file"], "there is no key that it could be the algorithm of"),
+    (
+        &["algorithm"],
+        &["key", "key-file", "jwks-url"],
+        "there is no key that it could be the algorithm of",
+    ),
     (
         &["authorization-webhook-timeout", "authorization-webhook-cache"],
         &["authorization-webhook"],

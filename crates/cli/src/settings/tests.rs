@@ -393,7 +393,7 @@ fn trust_that_contradicts_itself_is_refused() {
         (
             flags(&[("algorithm", "ES256")]),
             "--algorithm ES256: there is no key that it could be the algorithm of\n  give --key or \
-             --key-file as well, or leave it out",
+             --key-file or --jwks-url as well, or leave it out",
         ),
         (
             variables(&[("TIDINGS_WEBHOOK_SECRET", "hush")]),
