@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -77,37 +78,79 @@ impl EventStream {
         Ok(())
     }
 
+    /// Has [`for_each_ready`](Self::for_each_ready) not wait, and `for_each` fail where it would.
+    ///
+    /// # Errors
+    ///
+    /// If the socket does not take it.
+    pub fn set_nonblocking(&self) -> Result<()> {
+        Ok(self.socket.set_nonblocking(true)?)
+    }
+
     /// Gives each event to `take` until it breaks.
     ///
     /// # Errors
     ///
     /// If the stream ends before, is malformed, or is silent for ten seconds.
     pub fn for_each(&mut self, mut take: impl FnMut(&Event) -> ControlFlow<()>) -> Result<()> {
-        loop {
-            while self.begin < self.end {
-                let length = self.data_length()?;
-                let mut data = &self.buffer[self.begin..self.begin + length];
-                while let Some(item) = self.decoder.decode(&mut data)? {
-                    let Item::Event(event) = item else { continue };
-                    if take(&event).is_break() {
-                        self.begin += length - data.len();
-                        self.leave_data(length - data.len());
-                        return Ok(());
-                    }
-                }
-                self.begin += length;
-                self.leave_data(length);
-            }
-            self.begin = 0;
-            self.end = match self.socket.read(&mut self.buffer) {
-                Ok(0) => bail!("the stream ended"),
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    bail!("nothing came for {SILENCE_MAX:?}")
-                }
-                Err(error) => return Err(error.into()),
-            };
+        while self.take_read(&mut take)?.is_continue() {
+            ensure!(self.read()?.is_continue(), "nothing came for {SILENCE_MAX:?}");
         }
+        Ok(())
+    }
+
+    /// Gives each event that has come to `take`, until it breaks or nothing more is there.
+    ///
+    /// # Errors
+    ///
+    /// If the stream has ended or is malformed.
+    pub fn for_each_ready(
+        &mut self,
+        mut take: impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        while self.take_read(&mut take)?.is_continue() {
+            if self.read()?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each event that is read and not yet decoded to `take` until it breaks.
+    fn take_read(
+        &mut self,
+        take: &mut impl FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        while self.begin < self.end {
+            let length = self.data_length()?;
+            let mut data = &self.buffer[self.begin..self.begin + length];
+            while let Some(item) = self.decoder.decode(&mut data)? {
+                let Item::Event(event) = item else { continue };
+                if take(&event).is_break() {
+                    self.begin += length - data.len();
+                    self.leave_data(length - data.len());
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            self.begin += length;
+            self.leave_data(length);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads once; breaks if nothing came.
+    fn read(&mut self) -> Result<ControlFlow<()>> {
+        self.begin = 0;
+        self.end = match self.socket.read(&mut self.buffer) {
+            Ok(0) => bail!("the stream ended"),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.end = 0;
+                return Ok(ControlFlow::Break(()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Passes the framing, if any, and returns how many bytes of data are there now.
@@ -132,6 +175,12 @@ impl EventStream {
                 self.place = Some(Place::DataEnd);
             }
         }
+    }
+}
+
+impl AsRawFd for EventStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 
