@@ -8,8 +8,14 @@ use anyhow::{Result, bail};
 use crate::{root, run};
 
 /// Each benchmark, and whether it measures the program.
-const BENCHMARKS: [(&str, bool); 5] =
-    [("codec", false), ("log", false), ("publish", true), ("resume", true), ("fanout", true)];
+const BENCHMARKS: [(&str, bool); 6] = [
+    ("codec", false),
+    ("log", false),
+    ("publish", true),
+    ("resume", true),
+    ("fanout", true),
+    ("attacked", true),
+];
 
 /// Runs one benchmark with options of its own, or all of them; or writes the page of what was
 /// recorded anew.
