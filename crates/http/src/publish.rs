@@ -56,6 +56,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
                     if let Some(mut keys) = key.map(RequestKey::numbered).transpose()? {
                         records.iter_mut().for_each(|record| keys.give_to(record));
                     }
+                    publisher.check_again(app).await?;
                     app.client_limits().publish(publisher.source(), records.len())?;
                     for (place, record) in records.iter_mut().enumerate() {
                         publisher
@@ -98,6 +99,7 @@ async fn publish_one(
     if let Some(key) = key {
         key.give_to(&mut record)?;
     }
+    publisher.check_again(app).await?;
     publisher.admit(&mut record)?;
     app.client_limits().publish(publisher.source(), 1)?;
     Ok(id(&app.hub().publish(vec![record]).await?))

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 pub(crate) struct Publisher {
     caller: Caller,
     address: Option<IpAddr>,
-    /// What it showed, to be looked at again while a long body lasts.
+    /// What it showed, to be looked at again once the body is there.
     token: Option<String>,
 }
 

@@ -55,6 +55,8 @@ async fn revoke_for(app: &App, request: Request) -> Result<Closed, Problem> {
     let caller = Caller::of(app, &head).await.map_err(Problem::closing)?;
     caller.check_operator(app).map_err(Problem::closing)?;
     let Item { token_id, issuer, expires_at } = json_body::read(app, &head, body).await?;
+    // The body may have taken its time, in which the operator was shut out.
+    Caller::of(app, &head).await?.check_operator(app)?;
     if token_id.is_empty() {
         let detail = "Give the id of the token: its claim jti.";
         return Err(Problem::new(Kind::InvalidField, detail).field("tokenId"));

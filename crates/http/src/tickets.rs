@@ -235,6 +235,9 @@ async fn issue_for(app: &App, request: Request) -> Result<Issued, Problem> {
     let identity = caller.identity().cloned();
     let source = Source { identity: identity.as_deref(), address };
     let id = app.tickets().issue(source, wanted, caller, expires_at)?;
+    // The body may have taken its time, in which the token was revoked. Later than that finds the
+    // ticket, and nobody knows the id of one that is not answered with.
+    Caller::of(app, &head).await?;
     Ok(Issued { url: format!("/events?ticket={id}"), expires_at })
 }
 
