@@ -8,6 +8,7 @@ import pytest
 
 from hub import BINARY, Hub
 from nginx import Nginx
+from tokens import SECRET
 
 REPOSITORY = Path(__file__).parents[2]
 OPENAPI = REPOSITORY / "crates/http/openapi.json"
@@ -57,6 +58,15 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 def hub(start_hub: Callable[..., Hub]) -> Hub:
     """A hub with a short heartbeat, shared by a module's tests."""
     return start_hub("--heartbeat", "1s")
+
+
+@pytest.fixture(scope="module")
+def secret_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secret that tokens are signed with, as a file."""
+    path = tmp_path_factory.mktemp("secret") / "hub.key"
+    path.write_text(SECRET)
+    path.chmod(0o600)
+    return path
 
 
 @pytest.fixture

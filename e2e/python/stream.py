@@ -16,11 +16,25 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """An open event stream. `head_ms` and `first_line_ms` count from the request."""
+    """An open event stream. `head_ms` and `first_line_ms` count from the request.
 
-    def __init__(self, port: int, path: str = "/events", headers: dict | None = None, **query):
+    `begins_after` is the id of the first block, if the stream begins with one that is no event.
+    `source` is the address to come from.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        path: str = "/events",
+        headers: dict | None = None,
+        source: str = "127.0.0.1",
+        **query,
+    ):
         target = f"{path}?{urlencode(query, doseq=True)}" if query else path
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        self.begins_after: str | None = None
+        self._connection = HTTPConnection(
+            "127.0.0.1", port, timeout=20, source_address=(source, 0)
+        )
         self._connection.connect()
         asked = time.monotonic()
         self._connection.request(
@@ -61,6 +75,8 @@ class Stream:
                 fields.setdefault("id", None)
                 fields.setdefault("event", None)
                 return Event(fields["id"], fields["event"], fields["data"], time.monotonic())
+            elif line == "" and fields.keys() - {"retry"} == {"id"} and not self.begins_after:
+                self.begins_after = fields.pop("id")
             elif line == "":
                 raise AssertionError(f"a block without data: {fields}")
             else:
