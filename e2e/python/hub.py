@@ -64,6 +64,11 @@ class Hub:
         assert samples, f"no metric {name} in:\n{text}"
         return sum(map(float, samples))
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def said(self) -> str:
         """What it has said on standard error."""
         return Path(self._log.name).read_text()

@@ -51,6 +51,27 @@ async fn nobody_else_can_say_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_of_one_client_are_for_whom_it_names() {
+    let http = HttpOptions { connections_per_address_max: Some(1), ..from("127.0.0.1/32") };
+    let served = Served::start(http, HubOptions::default()).await;
+    let mut open = Vec::new();
+    for (address, is_let_in) in [
+        ("192.0.2.7", true),
+        ("192.0.2.8", true),
+        ("192.0.2.7", false),
+        ("192.0.2.9", true),
+        ("192.0.2.8", false),
+    ] {
+        let mut client = served.connect().await;
+        client.send(&format!("PROXY TCP4 {address} 198.51.100.1 4711 443\r\n")).await;
+        client.subscribe("topic=a", "").await;
+        let head = client.head().await;
+        assert_eq!(head.contains("transfer-encoding: chunked"), is_let_in, "{address}: {head}");
+        open.push(client);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_comes_before_the_handshake() {
     let served = Served::start_encrypted(from("127.0.0.1/32"), HubOptions::default()).await;
     let mut connection = TcpStream::connect(served.address).await.unwrap();
