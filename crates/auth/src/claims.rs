@@ -62,7 +62,7 @@ pub(crate) struct VerifiedClaims {
 pub(crate) const SELECTORS_MAX: usize = 1000;
 
 /// The greatest length of an issuer, a user or a token id, as of a topic.
-pub(crate) const NAME_BYTES_MAX: usize = 1024;
+pub const NAME_BYTES_MAX: usize = 1024;
 
 /// The most audiences that a token may name.
 const AUDIENCES_MAX: usize = 100;

@@ -24,7 +24,7 @@ mod ticket_book;
 mod revocations;
 
 pub use algorithm::{Algorithm, AlgorithmError};
-pub use claims::Claims;
+pub use claims::{Claims, NAME_BYTES_MAX};
 pub use grant::Grant;
 pub use jwk::parse_jwk_set;
 pub use key::{Key, KeyError};

@@ -65,8 +65,6 @@ pub(crate) struct Line {
     pub(crate) can_be_taken: bool,
     /// Who opened it.
     pub(crate) peer: Option<SocketAddr>,
-    #[allow(dead_code, reason = "the origin of a request depends on it")]
-    pub(crate) is_encrypted: bool,
 }
 
 /// Ends what a client no longer reads.

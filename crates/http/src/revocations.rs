@@ -57,14 +57,16 @@ async fn revoke_for(app: &App, request: Request) -> Result<Closed, Problem> {
     let Item { token_id, issuer, expires_at } = json_body::read(app, &head, body).await?;
     // The body may have taken its time, in which the operator was shut out.
     Caller::of(app, &head).await?.check_operator(app)?;
-    if token_id.is_empty() {
-        let detail = "Give the id of the token: its claim jti.";
-        return Err(Problem::new(Kind::InvalidField, detail).field("tokenId"));
+    check_name(&token_id, "tokenId", "the claim jti of the token")?;
+    if let Some(issuer) = &issuer {
+        check_name(issuer, "issuer", "the claim iss of the token, or leave it out")?;
     }
     let revocation =
         Revocation { token_id: &token_id, issuer: issuer.as_deref(), until: expires_at };
-    // What is over needs no block.
-    let revoked = if expires_at > now() { app.access().revoke(revocation).await } else { Ok(()) };
+    let can_be = |name: &str| name.len() <= NAME_BYTES_MAX;
+    let exists = can_be(&token_id) && issuer.as_deref().is_none_or(can_be) && expires_at > now();
+    // What is over needs no block, and neither does what no token can say.
+    let revoked = if exists { app.access().revoke(revocation).await } else { Ok(()) };
     app.tickets().retain(|caller| {
         !caller.identity().is_some_and(|identity| {
             identity.token_id.as_deref() == Some(&token_id)
@@ -77,7 +79,18 @@ async fn revoke_for(app: &App, request: Request) -> Result<Closed, Problem> {
     Ok(Closed { closed })
 }
 
+fn check_name(name: &str, field: &str, expected: &str) -> Result<(), Problem> {
+    if (1..=NAME_BYTES_MAX).contains(&name.chars().count()) {
+        return Ok(());
+    }
+    let detail = format!("Give {expected}: 1 to {NAME_BYTES_MAX} characters.");
+    Err(Problem::new(Kind::InvalidField, detail).field(field))
+}
+
 fn not_revoked(error: &RevokeError) -> Problem {
     let detail = format!("Try again, and look at the hub's log: {error}.");
     Problem::new(Kind::RevocationFailed, detail).retry_after(5)
 }
+
+/// The longest name that a token can have in it.
+const NAME_BYTES_MAX: usize = tidings_auth::NAME_BYTES_MAX;

@@ -83,8 +83,7 @@ impl Wire {
 
     /// What is to be known of it where requests are answered.
     pub(crate) fn line(&self, breaker: Arc<Breaker>, can_be_taken: bool) -> Line {
-        let is_encrypted = matches!(self.kind, Kind::Tls(_));
-        Line { breaker, can_be_taken, peer: Some(self.peer), is_encrypted }
+        Line { breaker, can_be_taken, peer: Some(self.peer) }
     }
 
     /// Waits until the client has said something, or gone.
