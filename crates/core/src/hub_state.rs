@@ -140,7 +140,7 @@ impl<P> HubState<P> {
         now: Millis,
     ) -> SubscriberKey {
         let group = self.join_group(interest, finished);
-        let subscriber = Subscriber::new(group, start, self.head, stream, now);
+        let subscriber = Subscriber::new(group, start, stream, now);
         let key = self.subscribers.insert(subscriber);
         if let Some(gap) = gap {
             self.announce(key, Notice::Gap(gap));

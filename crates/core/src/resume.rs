@@ -18,8 +18,14 @@ pub enum Start {
     At(u64),
     /// All that follow this offset, which a client named as the last it has seen.
     After(u64),
-    /// The last so many kept events that match, then what follows.
-    Last(u32),
+    /// The last `wanted` kept events that match and are below the offset `before`, then all from
+    /// there on.
+    Last {
+        /// How many.
+        wanted: u32,
+        /// The offset of the next event, when the subscriber came.
+        before: u64,
+    },
 }
 
 /// What a subscriber missed for good.

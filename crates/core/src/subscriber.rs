@@ -104,18 +104,12 @@ pub(crate) struct OptionalOffset(u64);
 
 impl Subscriber {
     /// A new subscriber has a step under way already: [`Phase::Reading`] or [`Phase::Seeking`].
-    pub(crate) fn new(
-        group: GroupKey,
-        start: Start,
-        head: u64,
-        stream: StreamOptions,
-        now: Millis,
-    ) -> Self {
+    pub(crate) fn new(group: GroupKey, start: Start, stream: StreamOptions, now: Millis) -> Self {
         let (cursor, search, resumed_after) = match start {
             Start::At(offset) => (offset, None, None),
             Start::After(offset) => (offset + 1, None, Some(offset)),
-            Start::Last(0) => (head, None, None),
-            Start::Last(wanted) => (head, Some(Search { wanted, before: head }), None),
+            Start::Last { wanted: 0, before } => (before, None, None),
+            Start::Last { wanted, before } => (before, Some(Search { wanted, before }), None),
         };
         let end = stream.poll_deadline.map(|deadline| (deadline, CloseReason::PollElapsed));
         let (is_poll, expires_at) = (end.is_some(), stream.expires_at);

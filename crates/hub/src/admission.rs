@@ -51,7 +51,7 @@ impl Admission {
         let offset = match self.start {
             Start::After(offset) => offset,
             Start::At(offset) => offset.saturating_sub(1),
-            Start::Last(_) => return None,
+            Start::Last { .. } => return None,
         };
         Some(Position { epoch: self.shared.epoch(), offset })
     }

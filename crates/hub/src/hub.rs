@@ -358,8 +358,8 @@ impl Hub {
         let mut from = match start {
             Start::At(offset) => offset,
             Start::After(offset) => offset + 1,
-            Start::Last(0) => bounds.next,
-            Start::Last(_) => bounds.oldest,
+            Start::Last { wanted: 0, before } => before,
+            Start::Last { .. } => bounds.oldest,
         };
         // Who resumes is told of what a retention rule has dropped, also if that is all there was.
         if matches!(start, Start::After(_)) && log.dropped(interest, from).is_some() {
@@ -394,7 +394,7 @@ fn resolve(begin: Begin, epoch: Epoch, bounds: Bounds) -> (Start, Option<Gap>) {
     match begin {
         Begin::Now => (Start::At(bounds.next), None),
         Begin::Earliest => (Start::At(bounds.oldest), None),
-        Begin::Last(count) => (Start::Last(count), None),
+        Begin::Last(wanted) => (Start::Last { wanted, before: bounds.next }, None),
         Begin::After(id) => resume_after(&id, epoch, bounds),
     }
 }

@@ -178,7 +178,7 @@ fn who_may_not_receive_the_last_event_does_not_learn_of_it() {
     check_live("a", STREAM, &["a private final"], &[]);
     let published = ["a", "a private final", "c"];
     check_live("a", STREAM, &published, &["1"]);
-    for start in [Start::At(1), Start::After(0), Start::Last(9)] {
+    for start in [Start::At(1), Start::After(0), Start::Last { wanted: 9, before: 4 }] {
         check_late("a", start, &published, &["1"]);
     }
 }
@@ -217,16 +217,25 @@ fn who_is_expelled_is_told_why() {
 #[test]
 fn a_stream_that_begins_behind_the_last_event_ends_at_once() {
     let published = ["a", "a final", "c", "c"];
+    let last = |wanted| Start::Last { wanted, before: 5 };
     let end = ["finished a", "Finished"];
-    for start in [Start::At(5), Start::After(4), Start::Last(0), Start::At(3), Start::After(2)] {
+    for start in [Start::At(5), Start::After(4), last(0), Start::At(3), Start::After(2)] {
         check_late("a", start, &published, &end);
     }
     let [told, ended] = end;
-    for start in [Start::At(2), Start::After(1), Start::Last(1)] {
+    for start in [Start::At(2), Start::After(1), last(1)] {
         check_late("a", start, &published, &["2", told, ended]);
     }
-    for start in [Start::At(1), Start::After(0), Start::Last(2)] {
+    for start in [Start::At(1), Start::After(0), last(2)] {
         check_late("a", start, &published, &["1", "2", told, ended]);
+    }
+}
+
+#[test]
+fn the_last_events_are_those_from_before_the_subscriber_came() {
+    let published = ["a", "a", "a", "a"];
+    for (wanted, expected) in [(0, &["3", "4"][..]), (1, &["2", "3", "4"])] {
+        check_late("a", Start::Last { wanted, before: 3 }, &published, expected);
     }
 }
 

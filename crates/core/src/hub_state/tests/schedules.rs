@@ -252,6 +252,13 @@ impl World {
         }
     }
 
+    /// The log may hold more than the state was told of, and have held less when the subscriber came.
+    fn last_events(&mut self, head: u64, next: u64) -> Start {
+        let draw = self.rng.u32(0..36);
+        let before = (head.saturating_sub(3).max(self.oldest) + u64::from(draw / 6)).min(next);
+        Start::Last { wanted: draw % 6, before }
+    }
+
     fn subscribe(&mut self) {
         let interest = self.random_interest();
         let (head, next) = (self.state.head(), self.next_offset());
@@ -259,7 +266,7 @@ impl World {
         let (start, gap) = match self.rng.u32(0..6) {
             0 => (Start::At(next), None),
             1 => (Start::At(self.oldest), None),
-            2 => (Start::Last(self.rng.u32(0..6)), None),
+            2 => (self.last_events(head, next), None),
             3 => resume_after(b"forged", self.epoch, bounds),
             _ => {
                 let id = Position { epoch: self.epoch, offset: self.rng.u64(0..next) }.to_string();
@@ -269,8 +276,8 @@ impl World {
         let (from, search, resumed_after) = match start {
             Start::At(offset) => (offset, None, None),
             Start::After(offset) => (offset + 1, None, Some(offset)),
-            Start::Last(0) => (head, None, None),
-            Start::Last(wanted) => (head, Some(Search { wanted, before: head }), None),
+            Start::Last { wanted: 0, before } => (before, None, None),
+            Start::Last { wanted, before } => (before, Some(Search { wanted, before }), None),
         };
         let poll_deadline = (self.rng.u32(0..6) == 0).then(|| self.now + self.rng.u64(0..30_000));
         let control = self.rng.u32(0..8) > 0;
@@ -802,7 +809,7 @@ fn every_schedule_delivers_what_the_model_says() {
         "Conflated",
     ] {
         let count = tally.get(what).copied().unwrap_or(0);
-        assert!(count > 1_000, "{what} came {count} times");
+        assert!(count > 500, "{what} came {count} times");
     }
 }
 
