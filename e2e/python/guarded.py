@@ -26,7 +26,8 @@ class Guarded:
         self.client = hub.client
         self.publisher = bearer(token("backend", publish=["*"]))
         self.operator = bearer(token("operator", operate=True))
-        self.witness = Stream(hub.port, headers=bearer(token("witness", subscribe=["*"])), topic="*")
+        reader = bearer(token("witness", subscribe=["*"]))
+        self.witness = Stream(hub.port, headers=reader, topic="*")
         self._published: list[tuple] = []
 
     def publish(self, topic: str | list[str], data: str, **fields: object) -> str:

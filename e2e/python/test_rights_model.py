@@ -25,7 +25,8 @@ from tokens import bearer, claims, sign
 STEPS = 250
 SEEDS_COUNT = 6
 GIVEN = os.environ.get("TIDINGS_RIGHTS_SEED")
-SEEDS = [int(GIVEN)] if GIVEN else [random.SystemRandom().getrandbits(32) for _ in range(SEEDS_COUNT)]
+DICE = random.SystemRandom()
+SEEDS = [int(GIVEN)] if GIVEN else [DICE.getrandbits(32) for _ in range(SEEDS_COUNT)]
 
 USERS = ["ann", "bob", "cem", "dea"]
 GROUPS = ["1", "2", "3"]

@@ -35,7 +35,9 @@ def claims(
     return {name: value for name, value in (said | others).items() if value is not None}
 
 
-def sign(said: dict, secret: str | bytes = SECRET, hash_name: str = "sha256", **header: object) -> str:
+def sign(
+    said: dict, secret: str | bytes = SECRET, hash_name: str = "sha256", **header: object
+) -> str:
     """A token with an HMAC signature. Whatever `header` says, it is made with `hash_name`."""
     key = secret.encode() if isinstance(secret, str) else secret
     text = f"{encode({'alg': 'HS256', 'typ': 'JWT'} | header)}.{encode(said)}"
