@@ -336,3 +336,14 @@ def test_figures_are_for_everyone_if_they_are_public(start_guarded, path):
             assert answer.status_code == 200
     check_refused(hub.client.get("/connections"), 401, "missing-token")
     hub.witness.close()
+
+
+def test_figures_end_with_the_token_that_showed_them(guarded):
+    token_id = "figures-1"
+    operator = bearer(token("operator", operate=True, jti=token_id))
+    with Stream(guarded.hub.port, path="/stats", headers=operator) as figures:
+        assert figures.event().event == "stats"
+        guarded.revoke(token_id)
+        with pytest.raises(EOFError):
+            while True:
+                figures.event()

@@ -159,12 +159,34 @@ impl Caller {
     }
 }
 
-/// Refuses who may not see the hub's figures.
-pub(crate) async fn check_figures(app: &App, head: &Parts) -> Result<(), Problem> {
-    if app.options().public_figures {
-        return Ok(());
+/// Somebody who may see the hub's figures.
+pub(crate) struct FiguresReader {
+    /// What it showed; `None` if nothing was needed.
+    token: Option<String>,
+}
+
+impl FiguresReader {
+    /// Finds out who it is.
+    ///
+    /// # Errors
+    ///
+    /// It may not see them.
+    pub(crate) async fn of(app: &App, head: &Parts) -> Result<Self, Problem> {
+        if app.options().public_figures {
+            return Ok(Self { token: None });
+        }
+        let (caller, token) = Caller::with_token(app, head).await?;
+        caller.check_operator(app)?;
+        Ok(Self { token })
     }
-    Caller::of(app, head).await?.check_operator(app)
+
+    /// Refuses whose token has expired or was revoked since.
+    pub(crate) async fn check_again(&self, app: &App) -> Result<(), Problem> {
+        match &self.token {
+            Some(token) => Caller::of_token(app, token).await?.check_operator(app),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How long rights last that end at a time; zero if they have ended.

@@ -20,11 +20,11 @@ use tidings::{Figures, HistogramFigures};
 
 use crate::Tls;
 use crate::app::App;
-use crate::authorize::check_figures;
+use crate::authorize::FiguresReader;
 
 pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
     let (head, _) = request.into_parts();
-    if let Err(problem) = check_figures(&app, &head).await {
+    if let Err(problem) = FiguresReader::of(&app, &head).await {
         return problem.into_response();
     }
     let mut registry = Registry::default();

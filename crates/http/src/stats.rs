@@ -1,6 +1,7 @@
 //! `GET /stats`: the hub's own figures as an event stream, one event a second.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,27 +17,31 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::app::App;
-use crate::authorize::check_figures;
+use crate::authorize::FiguresReader;
 use crate::subscribe::{event_stream, turned_away};
 
 pub(crate) async fn stats(State(app): State<App>, request: Request) -> Response {
     let (head, _) = request.into_parts();
-    if let Err(problem) = check_figures(&app, &head).await {
-        return problem.into_response();
-    }
+    let reader = match FiguresReader::of(&app, &head).await {
+        Ok(reader) => reader,
+        Err(problem) => return problem.into_response(),
+    };
     let permit = Arc::clone(app.stats_streams()).try_acquire_owned();
     let Some(permit) = permit.ok().filter(|_| !app.hub().is_shutting_down()) else {
         return turned_away(&app, Duration::ZERO);
     };
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    event_stream(Body::new(StatsBody { app, ticks, _permit: permit }))
+    let body = StatsBody { app, ticks, reader: Arc::new(reader), checking: None, _permit: permit };
+    event_stream(Body::new(body))
 }
 
-/// Ends when the hub shuts down.
+/// Ends when the hub shuts down, or its reader may not see more.
 struct StatsBody {
     app: App,
     ticks: Interval,
+    reader: Arc<FiguresReader>,
+    checking: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -48,8 +53,19 @@ impl http_body::Body for StatsBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        ready!(self.ticks.poll_tick(cx));
-        let open = !self.app.hub().is_shutting_down();
+        let mut checking = match self.checking.take() {
+            Some(checking) => checking,
+            None => {
+                ready!(self.ticks.poll_tick(cx));
+                let (app, reader) = (self.app.clone(), Arc::clone(&self.reader));
+                Box::pin(async move { reader.check_again(&app).await.is_ok() })
+            }
+        };
+        let Poll::Ready(may_see) = checking.as_mut().poll(cx) else {
+            self.checking = Some(checking);
+            return Poll::Pending;
+        };
+        let open = may_see && !self.app.hub().is_shutting_down();
         Poll::Ready(open.then(|| Ok(Frame::data(encode(&self.app)))))
     }
 }

@@ -87,7 +87,6 @@ pub(crate) struct Listing {
     pub(crate) filter: ConnectionFilter,
     pub(crate) after: Option<SubscriberKey>,
     pub(crate) limit: usize,
-    pub(crate) shard: u16,
     pub(crate) reply: oneshot::Sender<Vec<ConnectionFigures>>,
 }
 
@@ -95,7 +94,6 @@ pub(crate) struct Listing {
 pub(crate) struct Expulsion {
     pub(crate) filter: ConnectionFilter,
     pub(crate) reason: ExpiryReason,
-    pub(crate) shard: u16,
     pub(crate) reply: oneshot::Sender<u64>,
 }
 
@@ -157,7 +155,7 @@ pub(crate) async fn list(
         // One more than there is room for tells whether there is another page.
         let (reply, answer) = oneshot::channel();
         let room = limit + 1 - connections.len();
-        let listing = Listing { filter: filter.clone(), after, limit: room, shard, reply };
+        let listing = Listing { filter: filter.clone(), after, limit: room, reply };
         mailbox.send(Command::List(Box::new(listing)));
         // A shard that has failed has no connections.
         connections.extend(answer.await.unwrap_or_default());
@@ -174,9 +172,9 @@ pub(crate) async fn list(
 /// Ends connections, and says how many.
 pub(crate) async fn close(shared: &Shared, filter: &ConnectionFilter, reason: ExpiryReason) -> u64 {
     let mut closed = 0;
-    for (shard, mailbox) in shards(shared) {
+    for (_, mailbox) in shards(shared) {
         let (reply, answer) = oneshot::channel();
-        let expulsion = Expulsion { filter: filter.clone(), reason, shard, reply };
+        let expulsion = Expulsion { filter: filter.clone(), reason, reply };
         mailbox.send(Command::Expel(Box::new(expulsion)));
         closed += answer.await.unwrap_or_default();
     }

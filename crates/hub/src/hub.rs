@@ -177,11 +177,12 @@ impl Hub {
         let Surroundings { log, replay, .. } = around.clone();
         spawn("tidings-trimmer", &failed, move || trimmer::run(&*log, &replay, &hub))?;
         let mut shards = Shards::default();
-        for place in 0..options.shards.max(1) {
+        for place in 0..u16::try_from(options.shards.max(1)).unwrap_or(u16::MAX) {
             let reactor = Reactor::new()?;
             let mailbox = Arc::new(Mailbox::new(reactor.waker()));
             shards.mailboxes.push(Arc::clone(&mailbox));
-            let shard = Shard::new(around.clone(), reactor, mailbox, questions.clone(), &options);
+            let shard =
+                Shard::new(place, around.clone(), reactor, mailbox, questions.clone(), &options);
             spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
         }
         let (queue, queued) = mpsc::channel(PUBLISHES_MAX);

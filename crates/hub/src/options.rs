@@ -10,7 +10,7 @@ use tidings_log::ReadLimit;
 /// and announced; nothing grows without bound.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Threads that own subscribers; at least 1. Default: one for each core.
+    /// Threads that own subscribers; at least 1, and at most 65,535 of them are started. Default: one for each core.
     pub shards: usize,
     /// A stream that was silent for this long receives a heartbeat, the first of a silence at most a
     /// fifth earlier.

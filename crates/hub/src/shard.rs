@@ -34,6 +34,8 @@ use crate::surroundings::Surroundings;
 use crate::turns::{Request, Turns};
 
 pub(crate) struct Shard {
+    /// Which of the shards it is.
+    place: u16,
     around: Surroundings,
     reactor: Reactor,
     mailbox: Arc<Mailbox>,
@@ -56,6 +58,9 @@ pub(crate) struct Shard {
     linger_ms: Millis,
     /// The reconnection time for those who come after the order to shut down.
     late_retry_ms: Option<Millis>,
+    /// Whose rights were withdrawn of late, and until when who comes by them is sent away: they may
+    /// have been looked at before, and the subscription be on its way.
+    withdrawn: Vec<(ConnectionFilter, Millis)>,
 }
 
 /// An outlet, and whether its client wants notices.
@@ -72,6 +77,7 @@ struct Connection {
 
 impl Shard {
     pub(crate) fn new(
+        place: u16,
         around: Surroundings,
         reactor: Reactor,
         mailbox: Arc<Mailbox>,
@@ -85,6 +91,7 @@ impl Shard {
         };
         let state = HubState::new(around.log.epoch(), around.tail.next(), state_options);
         Self {
+            place,
             around,
             reactor,
             mailbox,
@@ -101,6 +108,7 @@ impl Shard {
             flush_at: Instant::now(),
             linger_ms: state_options.write_timeout_ms,
             late_retry_ms: None,
+            withdrawn: Vec::new(),
         }
     }
 
@@ -312,6 +320,10 @@ impl Shard {
         } else {
             self.state.unsubscribe(key);
         }
+        self.withdrawn.retain(|&(_, until)| until > now);
+        if self.withdrawn.iter().any(|(filter, _)| self.meant(key, filter).is_some()) {
+            self.state.expel(key, ExpiryReason::Revoked);
+        }
         if let Some(retry_ms) = self.late_retry_ms {
             // What was published before it came is not kept from it.
             self.perform_effects();
@@ -436,13 +448,13 @@ impl Shard {
     }
 
     fn list(&self, listing: Listing, now: Millis) {
-        let Listing { filter, after, limit, shard, reply } = listing;
+        let Listing { filter, after, limit, reply } = listing;
         let connections = self.state.subscribers_after(after).filter_map(|key| {
-            let connection = self.meant(key, shard, &filter)?;
+            let connection = self.meant(key, &filter)?;
             let (interest, next) = self.state.subscriber(key)?;
             let settled = next.saturating_sub(1);
             Some(ConnectionFigures {
-                id: ConnectionId::new(shard, key),
+                id: ConnectionId::new(self.place, key),
                 identity: connection.owner.as_ref().and_then(|owner| owner.identity.clone()),
                 address: connection.owner.as_ref().and_then(|owner| owner.address),
                 topics: interest.selectors().iter().map(|it| it.as_str().to_owned()).collect(),
@@ -457,28 +469,28 @@ impl Shard {
     }
 
     fn expel(&mut self, expulsion: Expulsion) {
-        let Expulsion { filter, reason, shard, reply } = expulsion;
+        let Expulsion { filter, reason, reply } = expulsion;
         let keys: Vec<SubscriberKey> = self
             .state
             .subscribers_after(None)
-            .filter(|&key| self.meant(key, shard, &filter).is_some())
+            .filter(|&key| self.meant(key, &filter).is_some())
             .collect();
         for &key in &keys {
             self.state.expel(key, reason);
+        }
+        if reason == ExpiryReason::Revoked {
+            // A beginning takes no longer than the client may take for its first bytes.
+            let until = self.around.clock.now() + self.linger_ms + WITHDRAWN_MARGIN_MS;
+            self.withdrawn.push((filter, until));
         }
         let _ = reply.send(keys.len() as u64);
     }
 
     /// A connection, if the filter means it.
-    fn meant(
-        &self,
-        key: SubscriberKey,
-        shard: u16,
-        filter: &ConnectionFilter,
-    ) -> Option<&Connection> {
+    fn meant(&self, key: SubscriberKey, filter: &ConnectionFilter) -> Option<&Connection> {
         let connection = self.outlets.get(key)?;
         let identity = connection.owner.as_ref().and_then(|owner| owner.identity.as_deref());
-        filter.matches(ConnectionId::new(shard, key), identity).then_some(connection)
+        filter.matches(ConnectionId::new(self.place, key), identity).then_some(connection)
     }
 
     fn forget(&mut self, key: SubscriberKey) -> Option<Connection> {
@@ -506,6 +518,8 @@ impl Shard {
     }
 }
 
+/// How long a request may take from when its rights were looked at until it is answered.
+const WITHDRAWN_MARGIN_MS: u64 = 60_000;
 /// How long to leave a log alone that could not be read.
 const LOG_RETRY_MS: u64 = 1_000;
 /// Bounds what one round matches and how long a new subscriber waits for it.

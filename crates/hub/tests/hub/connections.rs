@@ -103,6 +103,30 @@ async fn those_of_a_user_or_token_are_closed_and_told_why() {
 }
 
 #[tokio::test]
+async fn who_comes_by_a_token_that_was_just_withdrawn_is_sent_away() {
+    let hub = default_hub();
+    let token = ConnectionFilter::Token { issuer: None, token_id: "1".to_owned() };
+    publish_numbers(&hub, "a", 0..1).await;
+    assert_eq!(hub.close_connections(&token, ExpiryReason::Revoked).await, 0);
+    let client = Client { identity: Some(identity("ann", "1")), ..Default::default() };
+    let options = SubscribeOptions {
+        begin: Begin::Earliest,
+        client: Some(Box::new(client)),
+        ..Default::default()
+    };
+    let mut late = hub.subscribe(interest("a"), options).unwrap();
+    let (event_type, data) = next_control(&mut late).await;
+    assert_eq!(
+        (event_type.as_str(), data.as_str()),
+        ("tidings.expired", r#"{"reason":"revoked"}"#)
+    );
+    assert_eq!(late.next().await, None);
+    let mut other = subscribe_as(&hub, "a", identity("ann", "2"));
+    publish_numbers(&hub, "a", 1..2).await;
+    assert_eq!(next_event(&mut other).await.data, "1");
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_time_is_over_and_can_be_resumed() {
     let hub = default_hub();
     let (ended, ends) = mpsc::channel();
