@@ -96,6 +96,11 @@ pub struct Done {
 }
 
 impl Attack {
+    /// The same, so often a second.
+    pub fn at(self, per_second: u32) -> Self {
+        Self { per_second, ..self }
+    }
+
     /// Attacks from as many threads until `is_over`, while `meanwhile` runs.
     ///
     /// # Errors

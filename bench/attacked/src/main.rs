@@ -40,6 +40,9 @@ struct Options {
     /// An attack to measure, all unless some are named; may be repeated.
     #[arg(long = "attack", value_name = "NAME", value_parser = ATTACKS.map(|attack| attack.name))]
     attacks: Vec<String>,
+    /// How fast they come, in percent of their own rates.
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rate: u32,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How long each turn lasts.
@@ -67,7 +70,11 @@ fn main() -> Result<()> {
     let is_chosen = |attack: &Attack| {
         options.attacks.is_empty() || options.attacks.iter().any(|name| name == attack.name)
     };
-    let chosen = ATTACKS.into_iter().filter(is_chosen);
+    let at_rate = |attack: Attack| {
+        let per_second = (attack.per_second * options.rate / 100).max(1);
+        attack.at(per_second)
+    };
+    let chosen = ATTACKS.into_iter().filter(is_chosen).map(at_rate);
     let mut measured: Vec<_> = chosen.map(|attack| (attack, Vec::new())).collect();
     for round in 1..=options.rounds {
         let mut stage = Stage::start(&options)?;
