@@ -1,4 +1,4 @@
-//! The HTTP surface of a hub: publish, subscribe, poll, health, metrics and a page.
+//! The HTTP surface of a hub: publish, subscribe, poll, who may do so, health, metrics and a page.
 //!
 //! [`router`] mounts it in any axum application; [`serve`] runs it on a listener. The contract is
 //! `docs/reference/http-api.md`, machine-readable at `/openapi.json`. This crate does not know

@@ -287,6 +287,10 @@ impl Hub {
     }
 
     /// Ends connections at once, each told why by `tidings.expired`, and says how many.
+    ///
+    /// Those of a token that is [revoked](ExpiryReason::Revoked) are ended as well if they come within
+    /// the next minute: their token may have been looked at before. That it does not hold after that
+    /// is for the caller to see to.
     pub async fn close_connections(&self, filter: &ConnectionFilter, reason: ExpiryReason) -> u64 {
         connections::close(&self.shared, filter, reason).await
     }

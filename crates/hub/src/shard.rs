@@ -58,7 +58,7 @@ pub(crate) struct Shard {
     linger_ms: Millis,
     /// The reconnection time for those who come after the order to shut down.
     late_retry_ms: Option<Millis>,
-    /// Whose rights were withdrawn of late, and until when who comes by them is sent away: they may
+    /// Tokens that were withdrawn of late, and until when who comes by them is sent away: they may
     /// have been looked at before, and the subscription be on its way.
     withdrawn: Vec<(ConnectionFilter, Millis)>,
 }
@@ -478,10 +478,11 @@ impl Shard {
         for &key in &keys {
             self.state.expel(key, reason);
         }
-        if reason == ExpiryReason::Revoked {
+        if let (ConnectionFilter::Token { .. }, ExpiryReason::Revoked) = (&filter, reason) {
+            let now = self.around.clock.now();
+            self.withdrawn.retain(|&(_, until)| until > now);
             // A beginning takes no longer than the client may take for its first bytes.
-            let until = self.around.clock.now() + self.linger_ms + WITHDRAWN_MARGIN_MS;
-            self.withdrawn.push((filter, until));
+            self.withdrawn.push((filter, now + self.linger_ms + WITHDRAWN_MARGIN_MS));
         }
         let _ = reply.send(keys.len() as u64);
     }

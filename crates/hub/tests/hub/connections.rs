@@ -127,6 +127,18 @@ async fn who_comes_by_a_token_that_was_just_withdrawn_is_sent_away() {
 }
 
 #[tokio::test]
+async fn a_user_whose_rights_were_withdrawn_may_come_by_others() {
+    let hub = default_hub();
+    let mut ann = subscribe_as(&hub, "a", identity("ann", "1"));
+    assert_eq!(hub.close_connections(&of_user("ann"), ExpiryReason::Revoked).await, 1);
+    let reason = r#"{"reason":"revoked"}"#.to_owned();
+    assert_eq!(next_control(&mut ann).await, ("tidings.expired".to_owned(), reason));
+    let mut again = subscribe_as(&hub, "a", identity("ann", "2"));
+    publish_numbers(&hub, "a", 0..1).await;
+    assert_eq!(next_event(&mut again).await.data, "0");
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_time_is_over_and_can_be_resumed() {
     let hub = default_hub();
     let (ended, ends) = mpsc::channel();
