@@ -14,6 +14,7 @@ mod ledger;
 mod ring;
 mod memory;
 pub mod disk;
+pub mod shared;
 pub mod conformance;
 
 pub use disk::{DiskLog, DiskLogOptions, Durability};
