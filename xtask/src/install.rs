@@ -10,7 +10,7 @@ use crate::{root, run};
 pub(crate) const PYTHON: &str = ".test-env/python/bin/python";
 
 /// Programs and the Debian packages they come from.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [(&str, &str, &str); 13] = [
     ("nginx", "-v", "nginx-light"),
     ("chromium", "--version", "chromium"),
     ("python3", "--version", "python3"),
@@ -20,7 +20,14 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
     ("openssl", "version", "openssl"),
     ("h2load", "--version", "nghttp2-client"),
     ("go", "version", "golang-go"),
+    ("redis-server", "--version", "redis-server"),
+    ("haproxy", "-v", "haproxy"),
+    ("caddy", "version", "caddy"),
+    ("promtool", "--version", "prometheus"),
 ];
+
+/// Where Debian keeps the programs of Postgres, by version.
+const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// An authority for certificates, and cases for servers of HTTP/2.
 const GO_PROGRAMS: [&str; 2] =
@@ -49,6 +56,9 @@ fn install_packages() -> Result<()> {
     }
     if run::is_there("python3", "--version") && !has_venv() {
         packages.push("python3-venv");
+    }
+    if !run::is_there("initdb", "--version") && !Path::new(POSTGRES).is_dir() {
+        packages.push("postgresql");
     }
     if packages.is_empty() {
         return Ok(());

@@ -20,7 +20,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   test      Install what the tests need, then run every check and every test
-  install   Install what the tests need: nginx, Chromium, Python and npm packages
+  install   Install what the tests need: servers, proxies, Chromium, packages of Python, Go and npm
   tidy      Check what compilers do not: dependency direction, layout, links
   docs      Write the generated pages of docs/ anew
   bench     Measure against peers: bench [codec|log|publish|resume|fanout|attacked|report] [OPTIONS]";
