@@ -190,7 +190,7 @@ impl<S: Store> EventLog for StoreLog<S> {
         let outcome = self.store.append(&batch);
         outcome.map_err(|error| AppendError::Unavailable(format!("{error:#}")))?;
         state.bounds.next = next;
-        Ok(Appended { entries, outcomes })
+        Ok(Appended { epoch: self.epoch(), entries, outcomes })
     }
 
     fn read(

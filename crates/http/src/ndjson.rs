@@ -80,7 +80,7 @@ impl<'a> LineStream<'a> {
             line: 0,
             batch: Vec::new(),
             batch_bytes: 0,
-            published: app.hub().nothing_published(),
+            published: Published::default(),
         }
     }
 

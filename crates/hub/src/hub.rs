@@ -38,51 +38,70 @@ pub struct Hub {
 ///
 /// They follow each other without a hole, except where a record was not published again because
 /// its key had been: then its id is the first one's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
-    epoch: Epoch,
-    offsets: Offsets,
+    /// One for each life of the log, which few live to see the end of; none of them is empty.
+    parts: Vec<(Epoch, Offsets)>,
 }
 
 impl Published {
+    pub(crate) fn new(epoch: Epoch, offsets: Offsets) -> Self {
+        let parts = if offsets.count() > 0 { vec![(epoch, offsets)] } else { Vec::new() };
+        Self { parts }
+    }
+
     /// The ids, one for each record.
     pub fn ids(&self) -> impl Iterator<Item = Position> + Send {
-        let epoch = self.epoch;
-        let offsets = self.offsets.runs().iter().cloned().flatten();
-        offsets.map(move |offset| Position { epoch, offset })
+        self.parts.iter().flat_map(|(epoch, offsets)| {
+            offsets
+                .runs()
+                .iter()
+                .cloned()
+                .flatten()
+                .map(|offset| Position { epoch: *epoch, offset })
+        })
     }
 
     /// The ids, one for each record, to be kept apart from this.
     pub fn into_ids(self) -> impl Iterator<Item = Position> + Send {
-        let epoch = self.epoch;
-        let offsets = self.offsets.runs().to_vec().into_iter().flatten();
-        offsets.map(move |offset| Position { epoch, offset })
+        self.parts.into_iter().flat_map(|(epoch, offsets)| {
+            let offsets = offsets.runs().to_vec().into_iter().flatten();
+            offsets.map(move |offset| Position { epoch, offset })
+        })
     }
 
     /// The last of the ids.
     pub fn last(&self) -> Option<Position> {
-        let offset = self.offsets.runs().last()?.end.checked_sub(1)?;
-        Some(Position { epoch: self.epoch, offset })
+        let (epoch, offsets) = self.parts.last()?;
+        let offset = offsets.runs().last()?.end.checked_sub(1)?;
+        Some(Position { epoch: *epoch, offset })
     }
 
     /// Adds the ids of what was published after this to the same hub.
     pub fn extend(&mut self, next: Self) {
-        self.offsets.extend(next.offsets);
+        let mut next = next.parts.into_iter();
+        if let Some((epoch, offsets)) = next.next() {
+            match self.parts.last_mut() {
+                Some((last, before)) if *last == epoch => before.extend(offsets),
+                _ => self.parts.push((epoch, offsets)),
+            }
+        }
+        self.parts.extend(next);
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.offsets.count()
+        self.parts.iter().map(|(_, offsets)| offsets.count()).sum()
     }
 
     /// How many of them were given before, for the same key.
     pub fn repeated(&self) -> u64 {
-        self.offsets.repeated()
+        self.parts.iter().map(|(_, offsets)| offsets.repeated()).sum()
     }
 
     /// As how many runs without a hole they are held, which is what they cost.
     pub fn run_count(&self) -> usize {
-        self.offsets.runs().len()
+        self.parts.iter().map(|(_, offsets)| offsets.runs().len()).sum()
     }
 }
 
@@ -219,13 +238,7 @@ impl Hub {
         let at_micros = self.shared.around.clock.now_micros();
         let publish = Work::Publish(Publish { records, bytes: group_bytes, at_micros, reply });
         self.shared.journal.send(publish).await.map_err(|_| PublishError::ShuttingDown)?;
-        let offsets = answer.await.map_err(|_| PublishError::ShuttingDown)??;
-        Ok(Published { epoch: self.shared.epoch(), offsets })
-    }
-
-    /// The ids of nothing, to be extended by those of several publishes.
-    pub fn nothing_published(&self) -> Published {
-        Published { epoch: self.shared.epoch(), offsets: Offsets::default() }
+        answer.await.map_err(|_| PublishError::ShuttingDown)?
     }
 
     /// Opens a subscription to what `interest` admits.

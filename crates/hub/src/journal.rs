@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidings_log::{Appended, Offsets, Record, Refusal};
+use tidings_log::{Appended, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::unix_now;
 use crate::delivery::encode;
-use crate::hub::PublishError;
+use crate::hub::{PublishError, Published};
 use crate::mailbox::Mailbox;
 use crate::surroundings::Surroundings;
 
@@ -29,7 +29,7 @@ pub(crate) struct Publish {
     /// Bytes of their data.
     pub(crate) bytes: usize,
     pub(crate) at_micros: u64,
-    pub(crate) reply: oneshot::Sender<Result<Offsets, PublishError>>,
+    pub(crate) reply: oneshot::Sender<Result<Published, PublishError>>,
 }
 
 pub(crate) struct Journal {
@@ -53,7 +53,7 @@ struct Group {
 struct Waiting {
     events: u64,
     at_micros: u64,
-    reply: oneshot::Sender<Result<Offsets, PublishError>>,
+    reply: oneshot::Sender<Result<Published, PublishError>>,
 }
 
 impl Group {
@@ -128,8 +128,8 @@ impl Journal {
         &self,
         appended: Appended,
         waiting: &[Waiting],
-    ) -> Vec<Result<Offsets, PublishError>> {
-        let Appended { entries, outcomes } = appended;
+    ) -> Vec<Result<Published, PublishError>> {
+        let Appended { epoch, entries, outcomes } = appended;
         let (mut repeated, mut refused) = (0, 0);
         // The new events of a publish follow each other, in the order of the publishes.
         let mut published_at = Vec::with_capacity(entries.len());
@@ -144,7 +144,6 @@ impl Journal {
             }
         }
         if !entries.is_empty() {
-            let epoch = self.around.log.epoch();
             let encoded = entries.iter().zip(published_at);
             self.around
                 .tail
@@ -157,7 +156,8 @@ impl Journal {
         meter.published_bytes.fetch_add(bytes as u64, Relaxed);
         meter.repeated.fetch_add(repeated, Relaxed);
         meter.refused.fetch_add(refused, Relaxed);
-        outcomes.into_iter().map(|outcome| outcome.map_err(PublishError::from)).collect()
+        let published = |outcome: Result<_, Refusal>| Ok(Published::new(epoch, outcome?));
+        outcomes.into_iter().map(published).collect()
     }
 }
 

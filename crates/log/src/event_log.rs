@@ -1,8 +1,9 @@
 //! What a log must do.
 
 use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
-use tidings_core::{Bounds, Entry, Epoch, Interest, Topic};
+use tidings_core::{Bounds, Entry, Epoch, Interest, Position, Topic};
 
 use crate::{Appended, Body, Record, UnixMillis};
 
@@ -63,17 +64,82 @@ pub enum ReadError {
     Unavailable(String),
 }
 
+/// What [`EventLog::follow`] has waited for.
+#[derive(Debug, Clone)]
+pub enum Followed {
+    /// Nothing happened in the time.
+    Nothing,
+    /// These entries are the next ones: in order, without a hole among them or before them.
+    Entries(Vec<Entry<Body>>),
+    /// What comes next begins at `next`, which is greater than what was to come: what is left out is not
+    /// kept any more, or is better read by those who want it.
+    Skipped {
+        /// The offset of the next entry.
+        next: u64,
+    },
+    /// The log has begun another life, which [`EventLog::epoch`] says by now. What comes next begins at
+    /// `bounds.next`.
+    NewLife {
+        /// Which life.
+        epoch: Epoch,
+        /// What can be read of it.
+        bounds: Bounds,
+    },
+}
+
+/// What is known of the store in which a log is that several nodes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreFigures {
+    /// Whether it answered the last time.
+    pub is_reached: bool,
+    /// The offset after the last that it is known to hold in this life of the log.
+    pub next: u64,
+    /// Calls that it has not answered, or refused.
+    pub failures: u64,
+    /// When it answered last.
+    pub answered_at: Option<Instant>,
+}
+
+/// Notes that the nodes of a shared log leave for each other. All methods may block, each for as long as
+/// the store's own timeouts allow.
+pub trait Board: Send + Sync {
+    /// Puts a note up, in place of the one under this name, for at most `ttl`; at most
+    /// [`NOTE_BYTES_MAX`](crate::shared::NOTE_BYTES_MAX) bytes.
+    ///
+    /// # Errors
+    ///
+    /// In words for whoever runs the hub.
+    fn put(&self, name: &str, note: &[u8], ttl: Duration) -> Result<(), String>;
+
+    /// All notes that are up whose names begin with `prefix`, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// In words for whoever runs the hub.
+    fn notes(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, String>;
+}
+
 /// A totally ordered, append-only sequence of events with dense offsets from 1.
 ///
 /// The log lets go of its oldest events, and of those that a
 /// [`RetentionRule`](crate::RetentionRule) drops: then the middle of the log has holes.
 ///
 /// All methods may block for as long as the storage takes and may be called from several threads;
-/// a hub calls [`append`](Self::append) from one. [`conformance::check`](crate::conformance::check)
-/// says in tests what is said here in words.
+/// a hub calls [`append`](Self::append) from one and [`follow`](Self::follow) from one.
+/// [`conformance::check`](crate::conformance::check) says in tests what is said here in words.
+///
+/// A log that [is shared](Self::is_shared) may begin another life while it is open. All methods but `append`
+/// and `confirm` are about the life that [`epoch`](Self::epoch) names, which does not return to an earlier one: who
+/// finds, after a call, the epoch that was there before has been answered about that life.
 pub trait EventLog: Send + Sync + Debug {
     /// Which life of the log this is: another than that of any log that gave out other ids.
     fn epoch(&self) -> Epoch;
+
+    /// Whether epoch and bounds are those of the log. False as long as the store of a shared log has never been
+    /// reached: then nothing can be read, and [`follow`](Self::follow) tells of the life once it is known.
+    fn is_known(&self) -> bool {
+        true
+    }
 
     /// What can be read now.
     fn bounds(&self) -> Bounds;
@@ -143,6 +209,44 @@ pub trait EventLog: Send + Sync + Debug {
 
     /// Why the log cannot be written, as far as it is known now; `None` if it can.
     fn failure(&self) -> Option<String>;
+
+    /// Whether other nodes append as well. Then what is new comes by [`follow`](Self::follow) alone, also
+    /// what this node has appended.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Waits for what is new since the last call, at most for `timeout`; the first call gives what comes
+    /// after the [`bounds`](Self::bounds) that there were before anything was appended or followed. What cannot be
+    /// reached is tried again meanwhile: that the store does not answer is no error. Called from one thread, and
+    /// for a log that is not shared by nobody.
+    fn follow(&self, timeout: Duration) -> Followed {
+        let _ = timeout;
+        Followed::Nothing
+    }
+
+    /// Whether a position was given out in the life that the store is in now, as the store itself says: for
+    /// those that this node has not seen, as a client has them that comes from a node that was faster. If
+    /// the store turns out to be in another life than [`epoch`](Self::epoch) names,
+    /// [`follow`](Self::follow) tells of it soon.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`] if the store cannot be asked.
+    fn confirm(&self, position: Position) -> Result<bool, ReadError> {
+        let bounds = self.bounds();
+        Ok(position.epoch == self.epoch() && position.offset < bounds.next)
+    }
+
+    /// What is known of the store of a shared log; does not block.
+    fn store(&self) -> Option<StoreFigures> {
+        None
+    }
+
+    /// Where nodes leave notes for each other; `None` if the log is not shared.
+    fn board(&self) -> Option<&dyn Board> {
+        None
+    }
 
     /// Ends writing in good order: later appends are refused, reading goes on.
     fn close(&self);

@@ -18,7 +18,9 @@ pub mod shared;
 pub mod conformance;
 
 pub use disk::{DiskLog, DiskLogOptions, Durability};
-pub use event_log::{AppendError, EventLog, ReadError, ReadLimit, ReadStep, SeekStep};
+pub use event_log::{
+    AppendError, Board, EventLog, Followed, ReadError, ReadLimit, ReadStep, SeekStep, StoreFigures,
+};
 pub use keys::KeyWindow;
 pub use memory::{MemoryLog, MemoryLogOptions};
 pub use record::{Appended, Body, Key, KeyError, Offsets, Record, Refusal, UnixMillis};

@@ -171,7 +171,7 @@ impl EventLog for MemoryLog {
             state.ring.push(Arc::new(entry.clone()), entry_bytes(entry, entry.payload.data.len()));
         }
         state.keep_within_bounds(&self.options.retention, now);
-        Ok(Appended { entries, outcomes: plan.outcomes })
+        Ok(Appended { epoch: self.epoch, entries, outcomes: plan.outcomes })
     }
 
     fn read(

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use tidings_core::{Entry, EventType, Topic};
+use tidings_core::{Entry, Epoch, EventType, Topic};
 
 /// Milliseconds since the beginning of 1970.
 pub type UnixMillis = u64;
@@ -178,6 +178,8 @@ impl Offsets {
 /// What an append answers.
 #[derive(Debug)]
 pub struct Appended {
+    /// The life of the log that the offsets belong to.
+    pub epoch: Epoch,
     /// The entries that were appended, in order; what was refused or repeated is not among them.
     pub entries: Vec<Entry<Body>>,
     /// What became of each publish.

@@ -3,11 +3,27 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidings_core::{Interest, Rights, Selector, Topic};
-use tidings_log::{MemoryLog, Record};
+use tidings_core::{Epoch, Interest, Position, Rights, Selector, Topic};
+use tidings_log::{MemoryLog, Offsets, Record};
 
 use crate::mailbox::Command;
-use crate::{Delivered, EndReason, Hub, HubOptions, SubscribeError};
+use crate::{Delivered, EndReason, Hub, HubOptions, Published, SubscribeError};
+
+#[test]
+fn ids_keep_the_life_of_the_log_that_gave_them_out() {
+    let (old, new) = (Epoch::from_random(1), Epoch::from_random(2));
+    let mut published = Published::default();
+    assert_eq!((published.count(), published.last()), (0, None));
+    published.extend(Published::new(old, Offsets::new(7, 2)));
+    published.extend(Published::new(old, Offsets::new(9, 1)));
+    published.extend(Published::new(old, Offsets::default()));
+    published.extend(Published::new(new, Offsets::new(1, 1)));
+    let expected = [(old, 7), (old, 8), (old, 9), (new, 1)];
+    let expected = expected.map(|(epoch, offset)| Position { epoch, offset });
+    assert_eq!(published.ids().collect::<Vec<_>>(), expected);
+    assert_eq!((published.last(), published.run_count()), (expected.last().copied(), 2));
+    assert_eq!(published.into_ids().collect::<Vec<_>>(), expected);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_fails_ends_its_streams_and_the_others_go_on() {

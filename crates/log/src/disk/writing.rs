@@ -83,7 +83,11 @@ impl DiskLog {
         let mut writer = self.writer();
         let mut plan = self.plan(publishes, now);
         if plan.records.is_empty() && writer.condition != Condition::Closed {
-            return Ok(Appended { entries: Vec::new(), outcomes: plan.outcomes });
+            return Ok(Appended {
+                epoch: self.identity.epoch,
+                entries: Vec::new(),
+                outcomes: plan.outcomes,
+            });
         }
         let records = std::mem::take(&mut plan.records);
         let outcome = self.write_records(&mut writer, &records, now);
@@ -104,7 +108,7 @@ impl DiskLog {
         state.open.end = written.end;
         state.ledger.settle(&plan, now);
         state.keep_count(self.options.retention.events_max);
-        Ok(Appended { entries, outcomes: plan.outcomes })
+        Ok(Appended { epoch: self.identity.epoch, entries, outcomes: plan.outcomes })
     }
 
     fn plan(&self, publishes: Vec<Vec<Record>>, now: UnixMillis) -> Plan {
