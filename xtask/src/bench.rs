@@ -8,13 +8,14 @@ use anyhow::{Result, bail};
 use crate::{root, run};
 
 /// Each benchmark, and whether it measures the program.
-const BENCHMARKS: [(&str, bool); 6] = [
+const BENCHMARKS: [(&str, bool); 7] = [
     ("codec", false),
     ("log", false),
     ("publish", true),
     ("resume", true),
     ("fanout", true),
     ("attacked", true),
+    ("shared", true),
 ];
 
 /// Runs one benchmark with options of its own, or all of them; or writes the page of what was

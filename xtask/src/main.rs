@@ -23,7 +23,7 @@ Commands:
   install   Install what the tests need: servers, proxies, Chromium, packages of Python, Go and npm
   tidy      Check what compilers do not: dependency direction, layout, links
   docs      Write the generated pages of docs/ anew
-  bench     Measure against peers: bench [codec|log|publish|resume|fanout|attacked|report] [OPTIONS]";
+  bench     Measure against peers: bench [codec|log|publish|resume|fanout|attacked|shared|report] [OPTIONS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
