@@ -222,10 +222,10 @@ impl Hub {
     ///
     /// If the future is dropped, the events are published as a whole or not at all.
     pub async fn publish(&self, records: Vec<Record>) -> Result<Published, PublishError> {
-        if self.shared.is_draining() {
+        if self.shared.refuses_publishes() {
             return Err(PublishError::ShuttingDown);
         }
-        let event_bytes_max = self.shared.options.limits.event_bytes_max;
+        let event_bytes_max = self.event_bytes_max();
         let mut group_bytes = 0;
         for (place, record) in records.iter().enumerate() {
             let bytes = record.data.len();
@@ -313,6 +313,20 @@ impl Hub {
     /// `drain` and a second later, and what was published is settled. What was published stays
     /// published.
     pub async fn shutdown(&self, drain: Duration) {
+        self.shared.refuse_publishes();
+        self.end_subscriptions(drain).await;
+        self.close_log().await;
+    }
+
+    /// Like [`shutdown`](Self::shutdown), but takes publishes until the subscriptions have ended: for
+    /// a hub whose log another one is about to go on with.
+    pub async fn hand_over(&self, drain: Duration) {
+        self.end_subscriptions(drain).await;
+        self.shared.refuse_publishes();
+        self.close_log().await;
+    }
+
+    async fn end_subscriptions(&self, drain: Duration) {
         let shared = &self.shared;
         shared.begin_draining();
         let retry_ms = shared.options.retry.as_millis() as u64;
@@ -322,14 +336,52 @@ impl Hub {
         }
         let all_ended = shared.around.census.all_ended();
         let _ = tokio::time::timeout(drain + Duration::from_secs(1), all_ended).await;
+    }
+
+    async fn close_log(&self) {
         let (done, closed) = oneshot::channel();
         // If the journal has ended there is nothing to wait for; else it never answers but by
         // dropping its end.
-        let _ = shared.journal.send(Work::Close(done)).await;
+        let _ = self.shared.journal.send(Work::Close(done)).await;
         let _ = closed.await;
     }
 
-    /// Whether [`shutdown`](Self::shutdown) has begun.
+    /// Asks every thread that publishes and delivers for a sign of life, and returns once all have
+    /// given it. Never returns if one hangs. Threads that have [failed](Self::has_failed) or ended
+    /// are not waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn check_threads(&self) {
+        for mailbox in &self.shared.shards.mailboxes {
+            let (answer, answered) = oneshot::channel();
+            mailbox.send(Command::Answer(answer));
+            let _ = answered.await;
+        }
+        let (answer, answered) = oneshot::channel();
+        let _ = self.shared.journal.send(Work::Answer(answer)).await;
+        let _ = answered.await;
+    }
+
+    /// Changes how many subscriptions may be open, from
+    /// [`connections_max`](crate::Limits::connections_max); those that are over it stay.
+    pub fn set_connections_max(&self, connections_max: usize) {
+        self.shared.connections_max.store(connections_max, Ordering::Relaxed);
+    }
+
+    /// Changes how many bytes of data an event may have, from
+    /// [`event_bytes_max`](crate::Limits::event_bytes_max).
+    pub fn set_event_bytes_max(&self, event_bytes_max: usize) {
+        self.shared.event_bytes_max.store(event_bytes_max, Ordering::Relaxed);
+    }
+
+    /// How many bytes of data an event may have now.
+    pub fn event_bytes_max(&self) -> usize {
+        self.shared.event_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`shutdown`](Self::shutdown) or [`hand_over`](Self::hand_over) has begun.
     pub fn is_shutting_down(&self) -> bool {
         self.shared.is_draining()
     }

@@ -19,6 +19,8 @@ use crate::surroundings::Surroundings;
 /// What the journal can be told.
 pub(crate) enum Work {
     Publish(Publish),
+    /// Gives a sign of life.
+    Answer(oneshot::Sender<()>),
     /// Nothing more is to come: what waits is appended, the log is closed, and this is dropped.
     Close(oneshot::Sender<()>),
 }
@@ -84,6 +86,7 @@ impl Journal {
             while let Some(work) = next.take() {
                 match work {
                     Work::Publish(publish) => group.add(publish),
+                    Work::Answer(answer) => drop(answer.send(())),
                     Work::Close(done) => {
                         queue.close();
                         closing.push(done);

@@ -11,6 +11,7 @@ use mio::Waker;
 use tidings_core::{
     Gap, Interest, Millis, ReadOutcome, SeekOutcome, Start, StreamOptions, SubscriberKey,
 };
+use tokio::sync::oneshot;
 
 use crate::admission::Owner;
 use crate::connections::{Expulsion, Listing};
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Sought(SubscriberKey, SeekOutcome),
     List(Box<Listing>),
     Expel(Box<Expulsion>),
+    /// Gives a sign of life.
+    Answer(oneshot::Sender<()>),
     Shutdown {
         retry_ms: Millis,
         drain_ms: Millis,

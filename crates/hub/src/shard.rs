@@ -282,6 +282,7 @@ impl Shard {
             Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
             Command::List(listing) => self.list(*listing, now),
             Command::Expel(expulsion) => self.expel(*expulsion),
+            Command::Answer(answer) => drop(answer.send(())),
             Command::Shutdown { retry_ms, drain_ms } => {
                 self.late_retry_ms = Some(retry_ms);
                 self.state.shutdown(retry_ms, drain_ms, now);

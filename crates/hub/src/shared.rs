@@ -27,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) failed: Arc<AtomicBool>,
     next_shard: AtomicUsize,
     draining: AtomicBool,
+    refuses_publishes: AtomicBool,
+    /// These two begin as the options have them.
+    pub(crate) connections_max: AtomicUsize,
+    pub(crate) event_bytes_max: AtomicUsize,
 }
 
 /// The shards that run; they stop when this is dropped.
@@ -62,6 +66,8 @@ impl Shared {
         trimming: std_mpsc::Sender<Infallible>,
         failed: Arc<AtomicBool>,
     ) -> Self {
+        let connections_max = AtomicUsize::new(options.limits.connections_max);
+        let event_bytes_max = AtomicUsize::new(options.limits.event_bytes_max);
         Self {
             options,
             around,
@@ -71,6 +77,9 @@ impl Shared {
             failed,
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            refuses_publishes: AtomicBool::new(false),
+            connections_max,
+            event_bytes_max,
         }
     }
 
@@ -94,6 +103,14 @@ impl Shared {
         self.draining.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn refuse_publishes(&self) {
+        self.refuses_publishes.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn refuses_publishes(&self) -> bool {
+        self.refuses_publishes.load(Ordering::SeqCst)
+    }
+
     /// Counts a connection in, if there may be one more.
     pub(crate) fn admit_connection(
         &self,
@@ -102,7 +119,7 @@ impl Shared {
         if self.is_draining() {
             return Err(SubscribeError::ShuttingDown);
         }
-        let connections_max = self.options.limits.connections_max;
+        let connections_max = self.connections_max.load(Ordering::Relaxed);
         let admitted = self.around.census.admit(connections_max, on_end);
         admitted.ok_or(SubscribeError::TooManyConnections { connections_max })
     }

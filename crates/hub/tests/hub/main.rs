@@ -4,6 +4,7 @@ mod catch_up;
 mod conflation;
 mod connections;
 mod finished;
+mod handover;
 mod keys;
 mod log;
 mod rules;
