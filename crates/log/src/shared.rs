@@ -7,4 +7,4 @@ pub use engine::{
     Append, Cut, Engine, EngineError, Fetched, Life, NOTE_BYTES_MAX, Opened, Outcome, Placed, Seen,
     StepLimit, Wish,
 };
-pub use lives::{LifeRecord, TERMS_MAX, Term, Verdict, judge};
+pub use lives::{LifeRecord, PAST_MAX, TERMS_MAX, Term, Verdict, judge};

@@ -13,7 +13,8 @@ use crate::{Body, KeyWindow, Record, UnixMillis};
 /// connection is tried again: that is not for it.
 ///
 /// All methods may block, each no longer than the engine's own timeouts allow, and may be called from
-/// several threads at once; [`wait`](Self::wait) and [`append`](Self::append) are called from one thread each.
+/// several threads at once; of [`wait`](Self::wait), [`append`](Self::append) and [`open`](Self::open) no two
+/// calls overlap that are of the same one.
 /// All but [`open`](Self::open) name the life of the log that the caller knows, and answer
 /// [`EngineError::OtherLife`] without any effect if the log has another one by now, or if the store may be another
 /// one: for instance because a connection leads to a server that was restarted or took over.
@@ -23,7 +24,10 @@ pub trait Engine: Send + Sync + Debug + 'static {
 
     /// Connects; makes what the log needs in the store, or brings it to this version; decides by
     /// [`judge`](super::judge) whether the life of the log goes on, or begins another one with the epoch
-    /// `fresh`; and says what is there. `seen` is what this node knew before.
+    /// `fresh`; and says what is there. `seen` is what this node knew before. No other node decides between what
+    /// is read for that and what is remembered.
+    ///
+    /// What other calls still wait for on older connections may fail by it.
     ///
     /// # Errors
     ///
@@ -31,15 +35,19 @@ pub trait Engine: Send + Sync + Debug + 'static {
     fn open(&self, seen: Option<&Seen>, fresh: Epoch) -> Result<Opened, EngineError>;
 
     /// Appends publishes as [`EventLog::append`](crate::EventLog::append) says, at once for all nodes, and
-    /// answers when they are as durable as the engine promises.
+    /// answers when they are as durable as the engine promises. What is new of one append has offsets without a
+    /// hole.
     ///
     /// If the writer's number and sequence are those of its last append that had an effect, it has no second
-    /// one, and answers as the first did: an append whose answer was lost can be repeated.
+    /// one, and answers as the first did: an append whose answer was lost can be repeated. If the
+    /// sequence is lower, it is an append that was given up and comes late: it has no effect, and nobody waits for
+    /// its answer.
+    ///
+    /// Without publishes it writes nothing that can be read, and finds out whether the log can be written.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Unavailable`]: it may have had an effect.
-    /// [`EngineError::Unwritable`], [`EngineError::OtherLife`]: it had none.
+    /// [`EngineError::Unavailable`]: it may have had an effect. All others: it had none.
     fn append(&self, append: &Append<'_>) -> Result<Vec<Outcome>, EngineError>;
 
     /// Reads entries from `from` on, below `until`, in one step. With `topics` it may leave out what is

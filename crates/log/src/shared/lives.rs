@@ -11,6 +11,10 @@ pub struct LifeRecord {
     pub epoch: String,
     /// The servers that the life was on, oldest first, at most [`TERMS_MAX`], the last one last.
     pub terms: Vec<Term>,
+    /// The epochs of earlier lives that are known of, oldest first, at most [`PAST_MAX`]: a node that comes
+    /// from a life which is not among them has seen a later one, which the store has lost.
+    #[serde(default)]
+    pub past: Vec<String>,
 }
 
 /// The time of a log on one run of a server.
@@ -33,10 +37,13 @@ pub struct Verdict {
 
 /// Decides whether the life that `stored` tells of goes on at `server`, where the next offset is `next`.
 ///
-/// It goes on if nothing that was acknowledged can be missing: because the server is the one it was, because
-/// a node that has `seen` the log up to its end finds it whole, or because the server
-/// `is_durable` and cannot have lost anything. Else another life begins with the epoch `fresh`: what is kept stays readable, and who
-/// comes with an old id is told.
+/// It goes on if nothing that was acknowledged is known to be missing and somebody vouches for that: because the
+/// server is the one it was, because a node that was on the last server has `seen` nothing that is not there,
+/// or because the server `is_durable` and cannot have lost anything. Else another life begins with
+/// the epoch `fresh`: what is kept stays readable, and who comes with an old id is told.
+///
+/// A node that has seen more than is left notices in any case, also when the log has grown again since. The caller
+/// sees to it that no other node decides between what is read and what is remembered.
 pub fn judge(
     stored: Option<&LifeRecord>,
     server: &str,
@@ -45,41 +52,84 @@ pub fn judge(
     is_durable: bool,
     fresh: Epoch,
 ) -> Verdict {
-    let begin = || {
-        let life = Life { epoch: fresh, server: server.to_owned() };
-        let terms = vec![Term { server: server.to_owned(), from: next }];
-        Verdict { record: Some(LifeRecord { epoch: fresh.to_string(), terms }), life }
+    let begin = || Verdict {
+        record: Some(LifeRecord {
+            epoch: fresh.to_string(),
+            terms: vec![Term { server: server.to_owned(), from: next }],
+            past: past_of(stored, seen),
+        }),
+        life: Life { epoch: fresh, server: server.to_owned() },
     };
-    let Some(stored) = stored else { return begin() };
-    let Ok(epoch) = stored.epoch.parse::<Epoch>() else { return begin() };
-    let Some(current) = stored.terms.last() else { return begin() };
-    let seen = seen.filter(|seen| seen.life.epoch == epoch);
+    let Some((stored, epoch, term)) = stored.and_then(current) else { return begin() };
+    let testimony = seen.map_or(Testimony::None, |seen| testify(stored, epoch, next, seen));
+    let is_same = term.server == server;
+    match testimony {
+        Testimony::Lost => return begin(),
+        Testimony::None if !is_same && !is_durable => return begin(),
+        Testimony::None | Testimony::Whole => {}
+    }
     let life = Life { epoch, server: server.to_owned() };
-    let is_same = current.server == server;
-    // Up to where the log is known to be whole, for somebody who has seen it on an earlier server.
-    let witnessed = match seen {
-        Some(seen) if seen.next > next => return begin(),
-        Some(seen) => match stored.terms.iter().position(|it| it.server == seen.life.server) {
-            Some(place) => match stored.terms.get(place + 1) {
-                Some(after) if after.from < seen.next => return begin(),
-                _ => true,
-            },
-            None => return begin(),
-        },
-        None => false,
-    };
     if is_same {
         return Verdict { record: None, life };
     }
-    if !witnessed && !is_durable {
-        return begin();
-    }
     let mut record = stored.clone();
     record.terms.push(Term { server: server.to_owned(), from: next });
-    let surplus = record.terms.len().saturating_sub(TERMS_MAX);
-    record.terms.drain(..surplus);
+    keep_last(&mut record.terms, TERMS_MAX);
     Verdict { record: Some(record), life }
 }
 
-/// Servers to remember at most.
+/// What a node that has seen the log before can say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Testimony {
+    /// What it has seen is there, and it was on the last server.
+    Whole,
+    /// It knows nothing of the last server.
+    None,
+    /// Something that it has seen is gone.
+    Lost,
+}
+
+fn testify(stored: &LifeRecord, epoch: Epoch, next: u64, seen: &Seen) -> Testimony {
+    if seen.life.epoch != epoch {
+        let old = seen.life.epoch.to_string();
+        return if stored.past.contains(&old) { Testimony::None } else { Testimony::Lost };
+    }
+    if seen.next > next {
+        return Testimony::Lost;
+    }
+    // If it was on a server that is not known, the store has forgotten that the log was there.
+    let Some(place) = stored.terms.iter().position(|term| term.server == seen.life.server) else {
+        return Testimony::Lost;
+    };
+    let later = &stored.terms[place + 1..];
+    match later.iter().map(|term| term.from).min() {
+        Some(from) if from < seen.next => Testimony::Lost,
+        Some(_) => Testimony::None,
+        None => Testimony::Whole,
+    }
+}
+
+/// The record, its epoch and its last term; `None` if they are not as a hub writes them.
+fn current(stored: &LifeRecord) -> Option<(&LifeRecord, Epoch, &Term)> {
+    Some((stored, stored.epoch.parse().ok()?, stored.terms.last()?))
+}
+
+fn past_of(stored: Option<&LifeRecord>, seen: Option<&Seen>) -> Vec<String> {
+    let mut past = stored.map(|stored| stored.past.clone()).unwrap_or_default();
+    let epochs = [stored.map(|it| it.epoch.clone()), seen.map(|it| it.life.epoch.to_string())];
+    for epoch in epochs.into_iter().flatten() {
+        past.retain(|known| *known != epoch);
+        past.push(epoch);
+    }
+    keep_last(&mut past, PAST_MAX);
+    past
+}
+
+fn keep_last<T>(items: &mut Vec<T>, count: usize) {
+    items.drain(..items.len().saturating_sub(count));
+}
+
+/// Servers to remember at most: a node that was away for more restarts than these has another life begun.
 pub const TERMS_MAX: usize = 64;
+/// Earlier lives to remember at most; likewise.
+pub const PAST_MAX: usize = 64;
