@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
+from curl import Curl
 from hub import BINARY, Hub
 
 DOCUMENTED = (REPOSITORY / "docs/operate/tls.md").read_text()
@@ -39,40 +40,6 @@ def start_encrypted(start_hub, certificate) -> Callable[..., Hub]:
         return start_hub("--tls-cert", cert, "--tls-key", key, *options, trust=cert)
 
     return start
-
-
-class Curl:
-    """curl that reads a stream."""
-
-    def __init__(self, url: str, *options: str):
-        self._process = subprocess.Popen(
-            ["curl", "--silent", "--show-error", "--no-buffer", "--include", *options, url],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def until(self, wanted: str) -> list[str]:
-        """The lines up to the wanted one."""
-        lines = []
-        while not lines or lines[-1] != wanted:
-            line = self._process.stdout.readline()
-            assert line, f"the end, and no {wanted!r} in {lines}"
-            lines.append(line.rstrip("\r\n"))
-        return lines
-
-    def end(self) -> tuple[int, str]:
-        """The exit status, and what came before it."""
-        rest = self._process.stdout.read()
-        self._process.stdout.close()
-        return self._process.wait(timeout=20), rest
-
-    def __enter__(self) -> "Curl":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
 
 
 @pytest.fixture(params=["plain", "HTTP/2 in plain", *(f"{p} {v}" for p in PROTOCOLS for v in VERSIONS)])
