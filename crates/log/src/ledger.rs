@@ -3,10 +3,11 @@
 //! An append is planned first and settled once it is durable, so that one that fails leaves no
 //! trace.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use tidings_core::Topic;
 
+use crate::finished::FinishedTopics;
 use crate::keys::{HashSeed, KeyId, KeyRun, Keys};
 use crate::{KeyWindow, Offsets, Record, Refusal, UnixMillis};
 
@@ -14,9 +15,7 @@ use crate::{KeyWindow, Offsets, Record, Refusal, UnixMillis};
 pub(crate) struct Ledger {
     seed: HashSeed,
     keys: Keys,
-    finished: HashMap<Topic, u64>,
-    /// The finished topics in the order of their last events.
-    finished_order: VecDeque<(u64, Topic)>,
+    finished: FinishedTopics,
 }
 
 /// What an append will do.
@@ -38,12 +37,7 @@ struct Planned {
 
 impl Ledger {
     pub(crate) fn new(seed: HashSeed, window: KeyWindow) -> Self {
-        Self {
-            seed,
-            keys: Keys::new(window),
-            finished: HashMap::new(),
-            finished_order: VecDeque::new(),
-        }
+        Self { seed, keys: Keys::new(window), finished: FinishedTopics::default() }
     }
 
     /// Plans an append whose first new record would have the offset `next`. `is_kept` says whether
@@ -84,13 +78,12 @@ impl Ledger {
 
     /// Takes note of the last event of a topic, later than all others.
     pub(crate) fn finish(&mut self, topic: Topic, offset: u64) {
-        self.finished_order.push_back((offset, topic.clone()));
-        self.finished.insert(topic, offset);
+        self.finished.finish(topic, offset);
     }
 
     /// The offset of the last event of a topic.
     pub(crate) fn finished(&self, topic: &Topic) -> Option<u64> {
-        self.finished.get(topic).copied()
+        self.finished.get(topic)
     }
 
     /// Those of some runs of keys that are remembered.
@@ -102,14 +95,7 @@ impl Ledger {
     /// Forgets old keys, and last events that are not kept any more.
     pub(crate) fn trim(&mut self, oldest: u64, now: UnixMillis) {
         self.keys.expire(now);
-        while let Some((offset, _)) = self.finished_order.front()
-            && *offset < oldest
-        {
-            let Some((offset, topic)) = self.finished_order.pop_front() else { return };
-            if self.finished.get(&topic) == Some(&offset) {
-                self.finished.remove(&topic);
-            }
-        }
+        self.finished.forget_below(oldest);
     }
 
     /// Why a publish cannot be taken: one of its topics is finished, or by one of its own records.

@@ -10,6 +10,8 @@ mod record;
 mod event_log;
 mod retention;
 mod keys;
+mod random;
+mod finished;
 mod ledger;
 mod ring;
 mod memory;

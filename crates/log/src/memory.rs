@@ -116,24 +116,8 @@ impl State {
     }
 
     fn enforce_rules(&mut self, now: UnixMillis) {
-        let ring = &self.ring;
-        for (rule, since) in self.ruled.age_cuts(now) {
-            let old = ring.iter().take_while(|entry| entry.payload.appended_at < since).last();
-            self.ruled.drop_aged(rule, old.map_or(0, |entry| entry.offset + 1));
-        }
-        for (topic, mut dropped, surplus) in self.ruled.take_overfull() {
-            for _ in 0..surplus {
-                dropped = ring.first_under(&topic, dropped + 1).unwrap_or(dropped);
-            }
-            self.ruled.drop_surplus(&topic, dropped, surplus);
-        }
-        let ruled = &self.ruled;
-        let gone: Vec<u64> = ring
-            .iter()
-            .filter(|entry| !ruled.is_kept(entry.offset, &entry.topics))
-            .map(|entry| entry.offset)
-            .collect();
-        for offset in gone {
+        let dropped = self.ruled.enforce(&self.ring, now, |body| body.appended_at);
+        for offset in dropped.offsets {
             if let Some(entry) = self.ring.remove(offset) {
                 self.forget(&entry);
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tidings_core::{Interest, Selector, Topic};
 
-use crate::UnixMillis;
+use crate::{Ring, UnixMillis};
 
 /// How much a log keeps: each bound holds by itself, the oldest events leave first.
 #[derive(Debug, Clone)]
@@ -49,6 +49,15 @@ pub(crate) struct RuledTopics {
     overfull: Vec<Topic>,
 }
 
+/// What rules have dropped.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    /// The entries that no topic keeps any more.
+    pub(crate) offsets: Vec<u64>,
+    /// The topics that had too many events, and up to which offset they have lost them.
+    pub(crate) surpluses: Vec<(Topic, u64)>,
+}
+
 #[derive(Debug)]
 struct Counted {
     rule: usize,
@@ -72,6 +81,11 @@ impl RuledTopics {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Whether a rule holds for a topic.
+    pub(crate) fn is_ruled(&self, topic: &Topic) -> bool {
+        self.counted.contains_key(topic) || self.rule_of(topic).is_some()
     }
 
     /// Whether an event is kept under at least one of its topics.
@@ -133,6 +147,9 @@ impl RuledTopics {
             let counted = self.counted.entry(topic.clone());
             let counted = counted.or_insert(Counted { rule, kept: 0, dropped: 0 });
             counted.dropped = counted.dropped.max(offset);
+        } else {
+            // It was too old then, and so was what is older.
+            self.drop_aged(rule, offset + 1);
         }
         self.surplus[rule] = self.surplus[rule].max(offset);
     }
@@ -159,6 +176,30 @@ impl RuledTopics {
             it.age_max_ms.map(|age_max_ms| (rule, now.saturating_sub(age_max_ms)))
         };
         rules.filter_map(cut).collect()
+    }
+
+    /// Lets go of what is too old or too much in a ring that holds the events of a log, or at least
+    /// those under its rules. What is dropped stays in the ring until it is removed.
+    pub(crate) fn enforce<P>(
+        &mut self,
+        ring: &Ring<P>,
+        now: UnixMillis,
+        appended_at: impl Fn(&P) -> UnixMillis,
+    ) -> Dropped {
+        for (rule, since) in self.age_cuts(now) {
+            let old = ring.iter().take_while(|entry| appended_at(&entry.payload) < since).last();
+            self.drop_aged(rule, old.map_or(0, |entry| entry.offset + 1));
+        }
+        let mut surpluses = Vec::new();
+        for (topic, mut dropped, surplus) in self.take_overfull() {
+            for _ in 0..surplus {
+                dropped = ring.first_under(&topic, dropped + 1).unwrap_or(dropped);
+            }
+            self.drop_surplus(&topic, dropped, surplus);
+            surpluses.push((topic, dropped));
+        }
+        let gone = ring.iter().filter(|entry| !self.is_kept(entry.offset, &entry.topics));
+        Dropped { offsets: gone.map(|entry| entry.offset).collect(), surpluses }
     }
 
     /// Drops everything below an offset for being too old.

@@ -53,6 +53,12 @@ impl<P> Ring<P> {
         self.entries.push_back(Held { entry: Some(entry), bytes });
     }
 
+    /// Leaves the next place empty.
+    pub(crate) fn push_empty(&mut self) {
+        self.next += 1;
+        self.entries.push_back(Held { entry: None, bytes: 0 });
+    }
+
     /// Removes the oldest entry and returns it, unless it was removed before.
     pub fn pop(&mut self) -> Option<Arc<Entry<P>>> {
         let Held { entry, bytes } = self.entries.pop_front()?;
@@ -90,6 +96,12 @@ impl<P> Ring<P> {
         while self.entries.len() > events_max || self.bytes > bytes_max {
             self.pop();
         }
+    }
+
+    /// The entry at an offset, if it is here.
+    pub(crate) fn get(&self, offset: u64) -> Option<&Arc<Entry<P>>> {
+        let place = offset.checked_sub(self.bounds().oldest)?;
+        self.entries.get(usize::try_from(place).ok()?)?.entry.as_ref()
     }
 
     /// The offset of the first entry under a topic from `from` on.

@@ -14,11 +14,10 @@ use super::opening::{
     DRAFT_SUFFIX, Found, OpenError, Place, Unsealed, add_stored, hole, missing_identity,
     open_segment, segment_bases,
 };
-use super::segment::{
-    HEADER_BYTES, Header, Records, Sealed, random_bits, random_epoch, segment_name,
-};
+use super::segment::{HEADER_BYTES, Header, Records, Sealed, segment_name};
 use super::stored::{ALIGNMENT, Checksum, HEAD_BYTES, Stored, TopicMemory};
 use crate::keys::HashSeed;
+use crate::random::{random_bits, random_epoch};
 
 /// What a log holds, and what is wrong with it.
 #[derive(Debug)]

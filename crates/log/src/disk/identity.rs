@@ -4,9 +4,9 @@ use tidings_core::Epoch;
 
 use super::damage::Fault;
 use super::files::Files;
-use super::segment::{random_bits, random_epoch};
 use super::stored::{u32_at, u64_at};
 use crate::keys::HashSeed;
+use crate::random::{random_bits, random_epoch};
 
 /// Which log it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,14 +13,13 @@ use super::damage::{Damage, Fault};
 use super::files::{File, Files};
 use super::identity::Identity;
 use super::index::{Footer, OpenIndex, Posting, marker};
-use super::segment::{
-    HEADER_BYTES, Header, Records, Sealed, base_of, current_boot, random_epoch, segment_name,
-};
+use super::segment::{HEADER_BYTES, Header, Records, Sealed, base_of, current_boot, segment_name};
 use super::stored::{ALIGNMENT, Checksum, HEAD_BYTES, Head, Stored, TopicMemory};
 use super::writing::{Writer, seal};
 use super::{DiskLog, DiskLogOptions, Durability, Open, State};
 use crate::keys::HashSeed;
 use crate::ledger::Ledger;
+use crate::random::random_epoch;
 use crate::retention::RuledTopics;
 
 /// Why a log could not be opened.

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::Epoch;
 
 use super::damage::Fault;
 use super::files::File;
@@ -240,18 +239,6 @@ pub(crate) fn current_boot() -> u128 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).unwrap_or(0)
-}
-
-/// What salts and epochs are made of.
-pub(crate) fn random_bits() -> std::io::Result<u64> {
-    let mut bits = [0; 8];
-    getrandom::fill(&mut bits).map_err(|error| std::io::Error::other(error.to_string()))?;
-    Ok(u64::from_le_bytes(bits))
-}
-
-/// The epoch of a log that begins.
-pub(crate) fn random_epoch() -> std::io::Result<Epoch> {
-    random_bits().map(Epoch::from_random)
 }
 
 pub(crate) const HEADER_BYTES: usize = 64;

@@ -13,8 +13,9 @@ use super::DiskLog;
 use super::damage::Fault;
 use super::index::{Footer, Frame, OpenIndex};
 use super::opening::{DRAFT_SUFFIX, add_stored};
-use super::segment::{HEADER_BYTES, Header, Sealed, random_bits};
+use super::segment::{HEADER_BYTES, Header, Sealed};
 use super::stored::{Checksum, TopicMemory};
+use crate::random::random_bits;
 use crate::{ReadError, UnixMillis};
 
 /// Why something was not let go of; it is tried again with the next trim.

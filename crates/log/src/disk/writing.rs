@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use super::files::{File, Files, NoFile};
 use super::index::{Footer, Frame, OpenIndex, Posting};
-use super::segment::{HEADER_BYTES, Header, Sealed, current_boot, random_bits, segment_name};
+use super::segment::{HEADER_BYTES, Header, Sealed, current_boot, segment_name};
 use super::spare::Spare;
 use super::stored::{Checksum, padded, room_for, write_carried_keys, write_record};
 use super::{DiskLog, Durability, Open, State};
 use crate::keys::{HashSeed, KeyRun};
 use crate::ledger::Plan;
 use crate::memory::entry;
+use crate::random::random_bits;
 use crate::{AppendError, Appended, Record, UnixMillis};
 
 /// What the one who writes has at hand.
