@@ -1,6 +1,10 @@
 //! The suite that every log must pass.
 //!
-//! A log's own tests call [`check`] with a way to make an empty log of given options.
+//! A log's own tests call [`check`] with a way to make an empty log of given options. Those of an
+//! [`Engine`](crate::shared::Engine) call [`check_engine`] and, with the log on top of it, [`check_shared`].
+
+mod engine;
+mod shared;
 
 use std::sync::Arc;
 
@@ -10,6 +14,9 @@ use crate::{
     Body, EventLog, Key, KeyWindow, Offsets, ReadError, ReadLimit, ReadStep, Record, Refusal,
     Retention, RetentionRule, UnixMillis,
 };
+
+pub use engine::check_engine;
+pub use shared::check_shared;
 
 /// Runs every case on a new log of its own.
 ///
