@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 
 use crate::failure::Failure;
-use crate::{completions, config, log, publish, reference, serve, tail, token};
+use crate::{completions, config, health, log, publish, reference, serve, tail, token};
 
 /// The command `tidings` with everything under it.
 pub(crate) fn command() -> Command {
@@ -22,6 +22,7 @@ pub(crate) fn command() -> Command {
             token::command(),
             config::command(),
             log::command(),
+            health::command(),
             completions::command(),
             reference::command(),
         ])
@@ -36,6 +37,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("token", matches)) => token::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("log", matches)) => log::run(matches),
+        Some(("health", matches)) => health::run(matches),
         Some(("completions", matches)) => completions::run(matches),
         Some(("reference", matches)) => reference::run(matches),
         _ => Err(Failure::Usage("there is no such command".into())),
@@ -50,6 +52,7 @@ Examples:
   tidings token --publish '*'            print a token that may publish to every topic
   tidings config show                    the options in effect, and where each came from
   tidings log check                      what the log on disk holds, and whether it is whole
+  tidings health                         whether a hub is ready
 
 `tidings COMMAND --help` tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
 

@@ -7,6 +7,7 @@ mod commands;
 mod completions;
 mod config;
 mod failure;
+mod health;
 mod hub_address;
 mod log;
 mod options;
