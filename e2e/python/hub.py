@@ -15,8 +15,8 @@ BINARY = Path(os.environ.get("TIDINGS_BIN", Path(__file__).parents[2] / "target/
 class Hub:
     """A running `tidings serve` on the loopback interface, on a free port unless one is named.
 
-    Keeps events in the folder `data` if there is one, else in memory. If it encrypts, `trust` is its
-    certificate.
+    Keeps events at the URL `store` if there is one, else in the folder `data` if there is one, else in
+    memory. If it encrypts, `trust` is its certificate.
     """
 
     def __init__(
@@ -24,11 +24,12 @@ class Hub:
         *options: str,
         log: Path,
         data: Path | None = None,
+        store: str | None = None,
         port: int = 0,
         trust: Path | None = None,
     ):
         self._log = log.open("wb")
-        kept = ["--log", "memory"] if data is None else ["--data", data]
+        kept = ["--log", store or "memory"] if data is None else ["--data", data]
         self._process = subprocess.Popen(
             [BINARY, "serve", "--listen", f"127.0.0.1:{port}", *kept, *options],
             stdout=subprocess.PIPE,
@@ -78,6 +79,14 @@ class Hub:
         if not self._asked_to_end:
             self._asked_to_end = True
             self._process.send_signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """It does nothing, and its connections stay."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on as if nothing had been."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Ends the hub at once, as a crash does."""
