@@ -10,10 +10,11 @@ use crate::root;
 
 /// Each crate and the crates of this workspace it may depend on. Whoever is not named here knows
 /// nothing of the others.
-const MAY_KNOW: [(&str, &[&str]); 11] = [
+const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("crates/sse", &[]),
     ("crates/core", &[]),
     ("crates/log", &["tidings-core"]),
+    ("crates/log-postgres", &["tidings-core", "tidings-log"]),
     ("crates/log-redis", &["tidings-core", "tidings-log"]),
     ("crates/auth", &["tidings-core"]),
     ("crates/access", &["tidings-auth", "tidings-core"]),

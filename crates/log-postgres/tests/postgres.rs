@@ -1,0 +1,16 @@
+//! The engine on real servers, which each test starts for itself.
+
+#[path = "postgres/server.rs"]
+mod server;
+#[path = "postgres/calls.rs"]
+mod calls;
+#[path = "postgres/conforming.rs"]
+mod conforming;
+#[path = "postgres/storing.rs"]
+mod storing;
+#[path = "postgres/traps.rs"]
+mod traps;
+#[path = "postgres/crashing.rs"]
+mod crashing;
+#[path = "postgres/refusing.rs"]
+mod refusing;
