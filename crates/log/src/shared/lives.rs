@@ -133,3 +133,6 @@ fn keep_last<T>(items: &mut Vec<T>, count: usize) {
 pub const TERMS_MAX: usize = 64;
 /// Earlier lives to remember at most; likewise.
 pub const PAST_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;
