@@ -3,7 +3,7 @@
 use tidings_core::Entry;
 
 use super::SharedLog;
-use super::engine::{Append, Engine, EngineError, Life, Outcome};
+use super::engine::{Append, Engine, EngineError, Life, Outcome, Placed};
 use super::state::State;
 use crate::memory::{closed, entry};
 use crate::{AppendError, Appended, Body, Offsets, Record, Refusal, UnixMillis};
@@ -28,10 +28,11 @@ impl<E: Engine> SharedLog<E> {
         }
         *turn = Turn { sequence: turn.sequence + 1, now };
         let (life, outcomes) = self.insist(&turn, &publishes)?;
+        let given = placed(&outcomes).map(|placed| placed.offset + 1).max();
         let appended = appended(&life, publishes, outcomes, now);
         let mut state = self.lock();
         if state.mirror.is_of(&life) {
-            state.mirror.appended(&appended.entries);
+            state.mirror.appended(&appended.entries, given.unwrap_or(0));
             let next = state.mirror.bounds().next;
             state.figures.next = state.figures.next.max(next);
         }
@@ -161,12 +162,15 @@ fn given_up(is_unsure: bool, reason: &str) -> AppendError {
     })
 }
 
-fn lowest_new(outcomes: &[Outcome]) -> Option<u64> {
-    let placed = outcomes.iter().flat_map(|outcome| match outcome {
+fn placed(outcomes: &[Outcome]) -> impl Iterator<Item = &Placed> {
+    outcomes.iter().flat_map(|outcome| match outcome {
         Outcome::Appended(placed) => &**placed,
         Outcome::Finished { .. } => &[],
-    });
-    placed.filter(|placed| !placed.is_repeated).map(|placed| placed.offset).min()
+    })
+}
+
+fn lowest_new(outcomes: &[Outcome]) -> Option<u64> {
+    placed(outcomes).filter(|placed| !placed.is_repeated).map(|placed| placed.offset).min()
 }
 
 /// Puts together what was published and what became of it.

@@ -69,6 +69,8 @@ pub enum Fault {
     AnswerLost,
     /// It is not answered, and an append has its effect when [`InMemoryStore::deliver_late`] is called.
     Late,
+    /// The store loses all it has just before.
+    Emptied,
     /// It takes this long.
     Slow(Duration),
 }
@@ -137,21 +139,15 @@ impl InMemoryStore {
         self.change(Store::restart);
     }
 
-    /// Loses the newest events, as if it had been restarted from an older copy of itself, or as if another
-    /// server had taken over.
+    /// Loses the newest events. Followed by [`restart`](Self::restart) this is what happens when an older copy is
+    /// started, or when a server takes over that had not received all; without, it should not happen.
     pub fn lose_tail(&self, events: u64) {
-        self.change(|store| {
-            store.lose_tail(events);
-            store.restart();
-        });
+        self.change(|store| store.lose_tail(events));
     }
 
     /// Loses all it has.
     pub fn empty(&self) {
-        self.change(|store| {
-            let (runs, is_durable) = (store.runs, store.is_durable);
-            *store = Store { runs, is_durable, ..Store::default() };
-        });
+        self.change(Store::empty);
     }
 
     /// Begins to answer, or ceases to.
@@ -180,6 +176,16 @@ impl InMemoryStore {
     /// Makes one mistake.
     pub fn break_once(&self, flaw: Flaw) {
         self.change(|store| store.flaws.push(flaw));
+    }
+
+    /// Whether it has still to make a mistake that it was told to.
+    pub fn is_to_break(&self) -> bool {
+        !self.lock().flaws.is_empty()
+    }
+
+    /// What can be read.
+    pub fn bounds(&self) -> Bounds {
+        self.lock().ring.bounds()
     }
 
     /// All that is in it, oldest first.
@@ -225,6 +231,10 @@ impl InMemoryEngine {
             None => act(&mut store),
             Some(Fault::Fails(error)) => Err(error),
             Some(Fault::Late) => Err(unavailable("no answer in time")),
+            Some(Fault::Emptied) => {
+                store.empty();
+                act(&mut store)
+            }
             Some(Fault::AnswerLost) => {
                 act(&mut store)?;
                 self.shared.changed.notify_all();
@@ -387,6 +397,11 @@ impl Store {
     fn restart(&mut self) {
         self.runs += 1;
         self.notes.clear();
+    }
+
+    fn empty(&mut self) {
+        let (runs, is_durable) = (self.runs, self.is_durable);
+        *self = Self { runs, is_durable, ..Self::default() };
     }
 
     fn open(&mut self, seen: Option<&Seen>, fresh: Epoch) -> Opened {

@@ -106,21 +106,24 @@ impl Mirror {
     /// What who follows is told next.
     pub(super) fn take_news(&mut self) -> Option<Followed> {
         if std::mem::take(&mut self.is_news) {
-            return Some(Followed::NewLife { epoch: self.epoch, bounds: self.bounds() });
+            // What this node has appended since is told afterwards.
+            let next = self.queue.next();
+            let bounds = Bounds { oldest: self.oldest.min(next), next };
+            return Some(Followed::NewLife { epoch: self.epoch, bounds });
         }
         self.queue.take()
     }
 
-    /// Takes in what this node has appended.
-    pub(super) fn appended(&mut self, entries: &[Entry<Body>]) {
+    /// Takes in what this node has appended; everything below `next` is known to be there by that.
+    pub(super) fn appended(&mut self, entries: &[Entry<Body>], next: u64) {
         for entry in entries {
             // What lies before it is still to be read.
             if entry.offset == self.absorbed {
                 self.absorb(entry);
                 self.queue.offer(entry);
             }
-            self.next = self.next.max(entry.offset + 1);
         }
+        self.next = self.next.max(next);
     }
 
     /// Takes in what was read for who follows.

@@ -23,6 +23,11 @@ impl Queue {
         Self { next, entries: VecDeque::new(), end: next, bytes: 0 }
     }
 
+    /// What comes next for who follows.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Where what is to be read from the store begins.
     pub(super) fn end(&self) -> u64 {
         self.end
