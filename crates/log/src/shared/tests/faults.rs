@@ -268,12 +268,16 @@ fn what_is_lost_begins_another_life_whoever_finds_it() {
         for &grows in growing {
             let scene = Scene::new();
             let (more, less) = (scene.node(), scene.node());
-            (0..3).for_each(|_| drop(publish(&more, "old").unwrap()));
+            for _ in 0..3 {
+                publish(&more, "old").unwrap();
+            }
             scene.follow(&more);
             let old = more.epoch();
             happens(&scene.store);
             if grows {
-                (0..5).for_each(|_| drop(publish(&less, "new").unwrap()));
+                for _ in 0..5 {
+                    publish(&less, "new").unwrap();
+                }
             }
             let told = scene.follow(&more);
             let present = more.epoch();
