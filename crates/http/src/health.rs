@@ -13,18 +13,21 @@ pub(crate) async fn live() -> Response {
 }
 
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    let hub = app.hub();
-    let (reason, detail) = if hub.is_shutting_down() {
-        ("shutting-down", None)
-    } else if hub.has_failed() {
-        ("failed", None)
-    } else if let Some(failure) = hub.failure() {
-        ("log-unavailable", Some(failure))
-    } else {
-        return live().await;
-    };
+    let Some((reason, detail)) = why_unready(&app) else { return live().await };
     let health = Health { status: "unavailable", reason: Some(reason), detail };
     answer(StatusCode::SERVICE_UNAVAILABLE, &health)
+}
+
+/// Why the hub should not be sent new clients, as a word for programs and perhaps more for people.
+pub(crate) fn why_unready(app: &App) -> Option<(&'static str, Option<String>)> {
+    let hub = app.hub();
+    if hub.is_shutting_down() {
+        Some(("shutting-down", None))
+    } else if hub.has_failed() {
+        Some(("failed", None))
+    } else {
+        hub.failure().map(|failure| ("log-unavailable", Some(failure)))
+    }
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! `GET /metrics`: what the hub counts, for Prometheus. Never labelled by topic or user.
 
 mod access;
+mod process;
 
 use std::fmt;
 use std::sync::atomic::AtomicI64;
@@ -21,6 +22,7 @@ use tidings::{Figures, HistogramFigures};
 use crate::Tls;
 use crate::app::App;
 use crate::authorize::FiguresReader;
+use crate::health;
 
 pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
     let (head, _) = request.into_parts();
@@ -78,6 +80,7 @@ impl Collector for HubCollector {
         encode_refusals(&mut encoder, app)?;
         encode_lines(&mut encoder, app)?;
         access::encode(&mut encoder, app)?;
+        process::encode(&mut encoder)?;
         encode_totals(&mut encoder, &figures)?;
         encode_families(&mut encoder, &figures)?;
         let bounds = app.hub().bounds();
@@ -85,6 +88,16 @@ impl Collector for HubCollector {
             ("tidings_log_events", "Offsets the log spans", bounds.next - bounds.oldest),
             ("tidings_log_oldest_offset", "Offset of the oldest kept event", bounds.oldest),
             ("tidings_log_next_offset", "Offset of the next event", bounds.next),
+            (
+                "tidings_ready",
+                "1 if the hub should be sent new clients, else 0, see /health/ready",
+                u64::from(health::why_unready(app).is_none()),
+            ),
+            (
+                "tidings_connections_max",
+                "Subscriptions that may be open at once",
+                app.hub().connections_max() as u64,
+            ),
             (
                 "tidings_log_writable",
                 "1 if the log can be written, else 0",
@@ -267,6 +280,8 @@ mod tests {
             "tidings_waiting_dropped_total 0",
             "tidings_head_timeouts_total 0",
             &format!("tidings_certificate_expiry_timestamp_seconds {expires_at}"),
+            "tidings_ready 1",
+            "tidings_connections_max 100000",
             "tidings_log_next_offset 1",
             "tidings_log_writable 1",
             "tidings_replay_bytes 0",

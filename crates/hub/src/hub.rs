@@ -370,6 +370,11 @@ impl Hub {
         self.shared.connections_max.store(connections_max, Ordering::Relaxed);
     }
 
+    /// How many connections are served at once now.
+    pub fn connections_max(&self) -> usize {
+        self.shared.connections_max.load(Ordering::Relaxed)
+    }
+
     /// Changes how many bytes of data an event may have, from
     /// [`event_bytes_max`](crate::Limits::event_bytes_max).
     pub fn set_event_bytes_max(&self, event_bytes_max: usize) {
