@@ -266,10 +266,10 @@ def test_a_hub_that_died_is_left_at_once(start_hub, start_proxy, kind, topic):
         assert sum(map(active, hubs[1:])) >= 10 + len(streams) - 3
 
 
-class Refusing:
-    """Stands in for a hub that says it is ready and then answers `503` to everything else."""
+class StandIn:
+    """Stands in for a hub: answers health checks with one status, and everything else with another."""
 
-    def __init__(self):
+    def __init__(self, health: int, answer: int):
         self.asked: list[str] = []
         asked = self.asked
 
@@ -277,18 +277,19 @@ class Refusing:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._answer(200 if self.path == "/health/ready" else 503)
+                self._answer(health if self.path == "/health/ready" else answer)
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
-                self._answer(503)
+                self._answer(answer)
 
             def _answer(self, status: int) -> None:
-                if status == 503:
+                if self.path != "/health/ready":
                     asked.append(self.command)
                 self.send_response(status)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", "4")
                 self.end_headers()
+                self.wfile.write(b"said")
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -307,10 +308,31 @@ class Refusing:
 
 
 @pytest.fixture
-def refusing() -> Iterator[Refusing]:
-    server = Refusing()
+def refusing() -> Iterator[StandIn]:
+    """It says that it is ready, and then takes nothing."""
+    server = StandIn(health=200, answer=503)
     yield server
     server.close()
+
+
+@pytest.fixture
+def unready() -> Iterator[list[StandIn]]:
+    """Three that serve readers, and have lost their log."""
+    servers = [StandIn(health=503, answer=200) for _ in range(3)]
+    yield servers
+    for server in servers:
+        server.close()
+
+
+def test_hubs_of_which_none_is_ready_serve_readers(start_proxy, kind, unready):
+    proxy = start_proxy(kind, *(server.port for server in unready))
+    if kind is HAProxy:
+        wait_for(lambda: "hubs' has no server available" in proxy.said(), proxy.said)
+    if kind is Caddy:
+        wait_for(lambda: proxy.said().count("status code out of tolerances") >= 6, proxy.said)
+    for _ in range(6):
+        answer = httpx.get(f"{proxy.inside}/events")
+        assert (answer.status_code, answer.text) == (200, "said"), proxy.said()
 
 
 @pytest.mark.parametrize("is_keyed", [False, True], ids=["without a key", "with a key"])
@@ -323,7 +345,7 @@ def test_what_may_be_published_is_not_sent_again(start_proxy, kind, hub, refusin
         headers = {"idempotency-key": f"{topic}-{len(statuses)}"} if is_keyed else {}
         answer = httpx.post(f"{proxy.inside}/events", json={"topic": "a"}, headers=headers)
         statuses.append(answer.status_code)
-        assert len(statuses) < 20, "the proxy does not ask the other hub"
+        assert len(statuses) < 20, "the proxy never asks the hub that refuses"
     assert refusing.asked == ["POST"]
     is_repeated = is_keyed and kind is HAProxy
     assert statuses[-1] == (200 if is_repeated else 503)
@@ -337,7 +359,7 @@ def test_readers_are_led_to_another_hub(start_proxy, kind, hub, refusing):
     for _ in range(10):
         with proxy.stream(topic="a"):
             pass
-    assert "GET" in refusing.asked, "the proxy does not ask the other hub"
+    assert "GET" in refusing.asked, "the proxy never asks the hub that refuses"
 
 
 @pytest.mark.parametrize("entrance", list(ENTRANCES)[1:])

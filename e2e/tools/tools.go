@@ -7,4 +7,5 @@ package tools
 import (
 	_ "github.com/letsencrypt/pebble/v2/cmd/pebble"
 	_ "github.com/summerwind/h2spec/cmd/h2spec"
+	_ "helm.sh/helm/v3/cmd/helm"
 )

@@ -10,7 +10,7 @@ use crate::{root, run};
 pub(crate) const PYTHON: &str = ".test-env/python/bin/python";
 
 /// Programs and the Debian packages they come from.
-const PROGRAMS: [(&str, &str, &str); 13] = [
+const PROGRAMS: [(&str, &str, &str); 17] = [
     ("nginx", "-v", "nginx-light"),
     ("chromium", "--version", "chromium"),
     ("python3", "--version", "python3"),
@@ -24,19 +24,27 @@ const PROGRAMS: [(&str, &str, &str); 13] = [
     ("haproxy", "-v", "haproxy"),
     ("caddy", "version", "caddy"),
     ("promtool", "--version", "prometheus"),
+    ("systemd-analyze", "--version", "systemd"),
+    ("strace", "--version", "strace"),
+    ("buildah", "--version", "buildah"),
+    ("musl-gcc", "--version", "musl-tools"),
 ];
 
 /// Where Debian keeps the programs of Postgres, by version.
 const POSTGRES: &str = "/usr/lib/postgresql";
 
-/// An authority for certificates, and cases for servers of HTTP/2.
-const GO_PROGRAMS: [&str; 2] =
-    ["github.com/letsencrypt/pebble/v2/cmd/pebble", "github.com/summerwind/h2spec/cmd/h2spec"];
+/// An authority for certificates, cases for servers of HTTP/2, and what renders charts for Kubernetes.
+const GO_PROGRAMS: [&str; 3] = [
+    "github.com/letsencrypt/pebble/v2/cmd/pebble",
+    "github.com/summerwind/h2spec/cmd/h2spec",
+    "helm.sh/helm/v3/cmd/helm",
+];
 
 pub(crate) fn run() -> Result<()> {
     install_packages()?;
     install_python()?;
     install_go_programs()?;
+    run::program("", "rustup", &["target", "add", &static_target()])?;
     if is_stale("e2e/browser/package-lock.json", "e2e/browser/node_modules/.package-lock.json")? {
         run::program("e2e/browser", "npm", &["ci", "--no-audit", "--no-fund"])?;
     }
@@ -114,6 +122,11 @@ fn install_go_programs() -> Result<()> {
     run::command("e2e/tools", "go".as_ref(), &[&["install"], &GO_PROGRAMS[..]].concat(), &to)?;
     std::fs::write(root()?.join(stamp), "")?;
     Ok(())
+}
+
+/// What a binary is built for that needs nothing of the system it runs on, as in an image.
+fn static_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
 /// Whether `made` is missing or older than what it is made from.
