@@ -88,6 +88,14 @@ impl RuledTopics {
         self.counted.contains_key(topic) || self.rule_of(topic).is_some()
     }
 
+    /// Whether a rule may hold for something that interests someone; false only if none does.
+    pub(crate) fn may_concern(&self, interest: &Interest) -> bool {
+        match interest.exact_topics() {
+            Some(mut topics) => topics.any(|topic| self.is_ruled(topic)),
+            None => self.rules.iter().any(|rule| may_meet(interest, &rule.topics)),
+        }
+    }
+
     /// Whether an event is kept under at least one of its topics.
     pub(crate) fn is_kept(&self, offset: u64, topics: &[Topic]) -> bool {
         self.rules.is_empty() || topics.iter().any(|topic| self.keeps(offset, topic))

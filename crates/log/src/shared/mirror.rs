@@ -135,12 +135,14 @@ impl Mirror {
     /// Takes in what was read from a place up to [`absorbed`](Self::absorbed) on.
     pub(super) fn caught_up(&mut self, fetched: &Fetched) {
         self.learn_oldest(fetched.bounds);
+        self.absorbed = self.absorbed.max(fetched.bounds.oldest);
         for entry in &fetched.entries {
             if entry.offset >= self.absorbed {
+                self.pass_over(entry.offset);
                 self.absorb(entry);
             }
         }
-        self.absorbed = self.absorbed.max(fetched.end).max(fetched.bounds.oldest);
+        self.pass_over(fetched.end);
         self.next = self.next.max(self.absorbed);
     }
 
@@ -154,6 +156,16 @@ impl Mirror {
         self.finished.forget_below(bounds.oldest);
         if let Some(ruled) = &mut self.ruled {
             ruled.forget_below(bounds.oldest);
+        }
+    }
+
+    /// Goes on at an offset, before which something may be gone that this node has never seen.
+    fn pass_over(&mut self, offset: u64) {
+        if offset > self.absorbed {
+            self.absorbed = offset;
+            if let Some(ruled) = &mut self.ruled {
+                ruled.note_unseen(offset);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reading and searching what this node has seen.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidings_core::{Bounds, Entry, Interest, Position, Topic};
@@ -41,7 +42,7 @@ impl<E: Engine> SharedLog<E> {
             return Err(ReadError::Trimmed { oldest });
         }
         let mut selection = Selection::new(interest, limit);
-        for entry in self.kept(fetched.entries) {
+        for entry in self.kept(&life, from..fetched.end, topics.as_deref(), fetched.entries) {
             let bytes = bytes_of(&entry);
             if let Err(next) = selection.offer(entry, bytes) {
                 return Ok(ReadStep { entries: selection.entries, next });
@@ -73,7 +74,8 @@ impl<E: Engine> SharedLog<E> {
         let fetched = self.usable(&life, before, fetched)?;
         let Fetched { entries, end, bounds } = fetched;
         let candidate = |entry| Candidate { bytes: bytes_of(&entry), entry: Arc::new(entry) };
-        let held = self.kept(entries).into_iter().map(candidate).collect();
+        let kept = self.kept(&life, end.max(bounds.oldest)..before, topics.as_deref(), entries);
+        let held = kept.into_iter().map(candidate).collect();
         let candidates = Candidates { held, end };
         Ok(candidates.search(wanted, interest, bounds.oldest.max(oldest), limit.comparisons_max))
     }
@@ -150,15 +152,24 @@ impl<E: Engine> SharedLog<E> {
         ReadError::Unavailable(state.failure().unwrap_or("the log has begun anew").to_owned())
     }
 
-    /// Those of some entries that no rule has dropped.
-    fn kept(&self, mut entries: Vec<Entry<Body>>) -> Vec<Entry<Body>> {
+    /// Those of the entries found between two offsets that no rule has dropped.
+    fn kept(
+        &self,
+        life: &Life,
+        between: Range<u64>,
+        topics: Option<&[Topic]>,
+        mut found: Vec<Entry<Body>>,
+    ) -> Vec<Entry<Body>> {
         if self.has_rules() {
-            let state = self.lock();
-            if let Some(ruled) = &state.mirror.ruled {
-                entries.retain(|entry| ruled.is_kept(entry.offset, &entry.topics));
+            let mut state = self.lock();
+            if state.mirror.is_of(life)
+                && let Some(ruled) = &mut state.mirror.ruled
+            {
+                ruled.note_found(between, topics, &found);
+                found.retain(|entry| ruled.is_kept(entry.offset, &entry.topics));
             }
         }
-        entries
+        found
     }
 }
 

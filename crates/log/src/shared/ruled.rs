@@ -1,6 +1,7 @@
 //! The events under retention rules, as one node knows them, so that it can say which are to be dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidings_core::{Entry, Interest, Topic};
@@ -14,10 +15,14 @@ use crate::{Body, RetentionRule, Ring, UnixMillis};
 pub(super) struct RuledEvents {
     topics: RuledTopics,
     ring: Ring<UnixMillis>,
+    /// Up to here something may have been dropped that this node has never seen.
+    unseen: u64,
+    /// What rules have dropped here, and the store still holds.
+    held: VecDeque<Arc<Entry<UnixMillis>>>,
     owed: Owed,
 }
 
-/// What rules have dropped, and the store is to drop.
+/// What the store is to drop, and to remember for nodes that start later.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     pub(super) offsets: Vec<u64>,
@@ -31,7 +36,8 @@ impl RuledEvents {
     pub(super) fn new(rules: Vec<RetentionRule>, oldest: u64, dropped: &[(Topic, u64)]) -> Self {
         let mut topics = RuledTopics::new(rules);
         dropped.iter().for_each(|(topic, offset)| topics.note_dropped(topic, *offset));
-        Self { topics, ring: Ring::new(oldest), owed: Owed::default() }
+        let (held, owed) = (VecDeque::new(), Owed::default());
+        Self { topics, ring: Ring::new(oldest), unseen: 0, held, owed }
     }
 
     /// Takes note of an entry, later than all others.
@@ -76,6 +82,47 @@ impl RuledEvents {
         self.topics.drop_surplus(topic, offset, events);
     }
 
+    /// Takes note that something below an offset is gone that this node has never seen.
+    pub(super) fn note_unseen(&mut self, below: u64) {
+        self.unseen = self.unseen.max(below.saturating_sub(1));
+    }
+
+    /// Compares what was found between two offsets, perhaps only under some topics, with what should be there: what
+    /// is not was dropped by another node, which had seen more or has another time.
+    pub(super) fn note_found(
+        &mut self,
+        between: Range<u64>,
+        topics: Option<&[Topic]>,
+        found: &[Entry<Body>],
+    ) {
+        let found: HashSet<u64> = found.iter().map(|entry| entry.offset).collect();
+        let mut known = self.known(between, topics);
+        known.retain(|offset| !found.contains(offset));
+        for offset in known {
+            let Some(entry) = self.ring.get(offset).cloned() else { continue };
+            entry.topics.iter().for_each(|topic| self.note_dropped(topic, offset));
+            self.ring.remove(offset);
+        }
+    }
+
+    /// The offsets of events under rules, perhaps only under some topics.
+    fn known(&self, between: Range<u64>, topics: Option<&[Topic]>) -> Vec<u64> {
+        let bounds = self.ring.bounds();
+        let (from, until) = (between.start.max(bounds.oldest), between.end.min(bounds.next));
+        let Some(topics) = topics else {
+            return (from..until).filter(|&offset| self.ring.get(offset).is_some()).collect();
+        };
+        let mut known = Vec::new();
+        for topic in topics {
+            let mut place = from;
+            while let Some(offset) = self.ring.first_under(topic, place).filter(|&at| at < until) {
+                known.push(offset);
+                place = offset + 1;
+            }
+        }
+        known
+    }
+
     /// Forgets what has left with everything else of its age.
     pub(super) fn forget_below(&mut self, oldest: u64) {
         while !self.ring.is_empty() && self.ring.bounds().oldest < oldest {
@@ -83,6 +130,7 @@ impl RuledEvents {
                 self.forget(&entry, oldest);
             }
         }
+        self.held.retain(|entry| entry.offset >= oldest);
     }
 
     /// Drops what is too old or too much at `now`.
@@ -95,7 +143,12 @@ impl RuledEvents {
             let Some(entry) = self.ring.remove(offset) else { continue };
             self.forget(&entry, self.ring.bounds().oldest);
             entry.topics.iter().for_each(|topic| self.owed.add(topic, offset));
-            self.owed.offsets.push(offset);
+            self.held.push_back(entry);
+        }
+        let is_due =
+            |entry: &mut Arc<Entry<UnixMillis>>| entry.payload.saturating_add(GRACE_MS) <= now;
+        while let Some(entry) = self.held.pop_front_if(is_due) {
+            self.owed.offsets.push(entry.offset);
         }
     }
 
@@ -120,7 +173,9 @@ impl RuledEvents {
     }
 
     pub(super) fn dropped(&self, interest: &Interest, from: u64) -> Option<u64> {
-        self.topics.dropped(interest, from)
+        let unseen = (self.unseen >= from.max(1) && self.topics.may_concern(interest))
+            .then_some(self.unseen);
+        self.topics.dropped(interest, from).max(unseen)
     }
 
     fn forget(&mut self, entry: &Entry<UnixMillis>, oldest: u64) {
@@ -137,3 +192,7 @@ impl Owed {
         *known = (*known).max(offset);
     }
 }
+
+/// How old an event is at least when the store drops it by a rule: long enough for all nodes that keep up to have
+/// received it, so that none of them has to say that it may have missed something.
+const GRACE_MS: u64 = 2_000;

@@ -1,3 +1,5 @@
+//! The suites, and what the other tests need.
+
 mod faults;
 mod simulation;
 

@@ -1,8 +1,10 @@
-use tidings_core::{Bounds, Epoch, Position};
+//! What becomes of one call when the store fails, loses something, or begins anew.
+
+use tidings_core::{Bounds, Epoch, Interest, Position, Rights, Selector, Topic};
 
 use super::*;
 use crate::conformance::{everything, record};
-use crate::{AppendError, Followed, ReadError, ReadLimit};
+use crate::{AppendError, Followed, ReadError, ReadLimit, RetentionRule};
 
 const LIMIT: ReadLimit =
     ReadLimit { events_max: 100, bytes_max: 1 << 20, candidates_max: 100, comparisons_max: 100 };
@@ -339,25 +341,76 @@ fn an_unanswered_append_is_not_repeated_in_another_life() {
     assert_eq!(texts(&scene), Vec::<String>::new());
 }
 
-#[test]
-fn many_trims_of_a_store_that_fails_let_go_of_all_in_the_end() {
-    let scene = Scene::new();
-    let rules = vec![crate::RetentionRule {
-        topics: tidings_core::Selector::parse("a").unwrap(),
+/// One that keeps the last event of each topic `last/..`, and all others for a while.
+fn ruled(scene: &Scene) -> Node {
+    let rules = vec![RetentionRule {
+        topics: Selector::parse("last/{name}").unwrap(),
         events_max: Some(1),
         age_max_ms: None,
     }];
     let retention = Retention { rules, ..SharedLogOptions::default().retention };
     let options = SharedLogOptions { retention, ..SharedLogOptions::default() };
-    let engine = scene.store.engine();
-    let node = SharedLog::open_in(engine, options, Box::new(scene.time.clone())).unwrap();
-    (0..4).for_each(|_| drop(node.append(vec![vec![record("a", "")]], 0).unwrap()));
+    SharedLog::open_in(scene.store.engine(), options, Box::new(scene.time.clone())).unwrap()
+}
+
+fn append_under(node: &Node, topics: &[&str]) {
+    let records = topics.iter().map(|topic| record(topic, "")).collect();
+    node.append(vec![records], 0).unwrap();
+}
+
+fn stored(scene: &Scene) -> Vec<u64> {
+    scene.store.entries().iter().map(|entry| entry.offset).collect()
+}
+
+fn interest(text: &str) -> Interest {
+    Interest::new(vec![Selector::parse(text).unwrap()], Vec::new(), Rights::everything())
+}
+
+#[test]
+fn trims_of_a_store_that_fails_let_go_of_all_in_the_end() {
+    let scene = Scene::new();
+    let node = ruled(&scene);
+    append_under(&node, &["last/a"; 4]);
     for fault in [unavailable(), Fault::AnswerLost] {
         node.engine.fail_next(Call::Trim, fault);
-        node.trim(0);
+        node.trim(5_000);
     }
-    node.append(vec![vec![record("a", "")]], 0).unwrap();
-    node.trim(0);
-    let left: Vec<u64> = scene.store.entries().iter().map(|entry| entry.offset).collect();
-    assert_eq!(left, [5]);
+    append_under(&node, &["last/a"]);
+    node.trim(5_000);
+    assert_eq!(stored(&scene), [5]);
+}
+
+#[test]
+fn a_rule_waits_for_other_nodes_before_the_store_drops_anything() {
+    let scene = Scene::new();
+    let (node, other) = (ruled(&scene), ruled(&scene));
+    append_under(&node, &["last/a", "last/a"]);
+    node.trim(1_999);
+    assert_eq!(stored(&scene), [1, 2]);
+    assert_eq!(node.read(1, 3, &everything(), LIMIT).unwrap().entries.len(), 1);
+    scene.follow(&other);
+    node.trim(2_000);
+    assert_eq!(stored(&scene), [2]);
+    assert_eq!(other.dropped(&interest("last/a"), 1), None);
+    // Who reads finds out before it drops the event itself.
+    assert_eq!(other.read(1, 3, &interest("last/a"), LIMIT).unwrap().entries.len(), 1);
+    assert_eq!(other.dropped(&interest("last/a"), 1), Some(1));
+    assert!(!other.is_kept(1, &[Topic::parse("last/a").unwrap()]));
+}
+
+#[test]
+fn a_node_that_never_saw_what_was_dropped_says_that_it_may_have_missed_something() {
+    let scene = Scene::new();
+    let (node, slow) = (ruled(&scene), ruled(&scene));
+    append_under(&node, &["x", "last/a", "last/a", "last/a", "x"]);
+    node.trim(5_000);
+    assert_eq!(stored(&scene), [1, 4, 5]);
+    let told = scene.follow(&slow);
+    assert_eq!(told, [entry(1, ""), Told::Skipped(4), entry(4, ""), entry(5, "")]);
+    for (topic, expected) in
+        [("last/a", Some(3)), ("last/{x}", Some(3)), ("*", Some(3)), ("x", None)]
+    {
+        assert_eq!(slow.dropped(&interest(topic), 1), expected, "{topic}");
+        assert_eq!(slow.dropped(&interest(topic), 4), None, "{topic}");
+    }
 }
