@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tidings_auth::{Grant, Revocation, RevocationError, TOKEN_BYTES_MAX, TokenError, UnixSeconds};
 use tokio::task::JoinSet;
@@ -17,7 +18,8 @@ use crate::keyring::{Keyring, Trust};
 use crate::revocation_book::RevocationBook;
 use crate::token_cache::{TokenCache, TokenHash};
 use crate::{
-    AccessFigures, AccessOptions, AuthorizeError, ConnectionAbout, ConnectionNews, Question,
+    AccessFigures, AccessOptions, AuthorityOptions, AuthorizeError, ConnectionAbout,
+    ConnectionNews, Question,
 };
 
 /// Who may do what: whose tokens are believed, who else is asked, and what is remembered of it.
@@ -113,7 +115,7 @@ pub struct Revoked {
 
 #[derive(Debug)]
 struct Inner {
-    keyring: Arc<Keyring>,
+    ring: ArcSwap<Ring>,
     tokens: TokenCache,
     revocations: RevocationBook,
     authorizer: Option<Arc<Authorizer>>,
@@ -123,6 +125,18 @@ struct Inner {
     _tasks: JoinSet<()>,
 }
 
+/// A keyring, and what keeps it fresh, which ends with this.
+#[derive(Debug)]
+struct Ring {
+    keyring: Arc<Keyring>,
+    _tasks: JoinSet<()>,
+}
+
+/// Other authorities than those that are believed, ready to take their place. Nothing comes of it
+/// when it is dropped.
+#[derive(Debug)]
+pub struct PreparedAuthorities(Ring);
+
 impl Access {
     /// Nobody is asked who they are: everyone may do everything.
     ///
@@ -130,8 +144,9 @@ impl Access {
     #[must_use]
     pub fn open() -> Self {
         let AccessOptions { tokens_max, revocations_max, .. } = AccessOptions::default();
+        let ring = Ring { keyring: Arc::new(Keyring::empty()), _tasks: JoinSet::new() };
         Self(Arc::new(Inner {
-            keyring: Arc::new(Keyring::empty()),
+            ring: ArcSwap::from_pointee(ring),
             tokens: TokenCache::new(tokens_max),
             revocations: RevocationBook::in_memory(revocations_max),
             authorizer: None,
@@ -158,13 +173,13 @@ impl Access {
             .map(|webhook| Authorizer::new(webhook, options.webhook_secret.clone()))
             .transpose()?;
         let mut tasks = JoinSet::new();
-        let keyring = Keyring::start(options.authorities, &mut tasks).await?;
+        let ring = Ring::start(options.authorities, &Keyring::empty()).await?;
         let informer = options
             .connection_webhook
             .map(|webhook| Informer::start(webhook, options.webhook_secret, folder, &mut tasks))
             .transpose()?;
         Ok(Self(Arc::new(Inner {
-            keyring,
+            ring: ArcSwap::from_pointee(ring),
             tokens: TokenCache::new(options.tokens_max),
             revocations,
             authorizer,
@@ -183,7 +198,38 @@ impl Access {
     /// Tells whether there are authorities whose tokens are believed.
     #[must_use]
     pub fn has_authorities(&self) -> bool {
-        !self.0.keyring.is_empty()
+        !self.keyring().is_empty()
+    }
+
+    /// Gets everything ready to believe others than now: fetches the sets that are new, as
+    /// [`start`](Self::start) does. Nothing changes until they are [adopted](Self::adopt).
+    ///
+    /// # Errors
+    ///
+    /// An authority has no usable key.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its timer and I/O.
+    pub async fn prepare(
+        &self,
+        authorities: Vec<AuthorityOptions>,
+    ) -> Result<PreparedAuthorities, AccessError> {
+        Ring::start(authorities, &self.keyring()).await.map(PreparedAuthorities)
+    }
+
+    /// Believes these authorities, and no others, from now on. Tokens that were verified before are
+    /// verified anew; streams that they opened are not touched.
+    pub fn adopt(&self, authorities: PreparedAuthorities) {
+        self.0.ring.store(Arc::new(authorities.0));
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        self.0.ring.load().keyring.clone()
     }
 
     /// Tells whether there is a server to [`authorize`](Self::authorize) subscribers.
@@ -275,7 +321,7 @@ impl Access {
             tokens_accepted: inner.counters.accepted.load(Ordering::Relaxed),
             tokens_cached: inner.counters.cached.load(Ordering::Relaxed),
             tokens_refused: inner.counters.refused(),
-            key_sets: inner.keyring.figures(),
+            key_sets: self.keyring().figures(),
             authorization: inner.authorizer.as_ref().map(|it| it.figures()).unwrap_or_default(),
             news: inner.informer.as_ref().map(|it| it.figures()).unwrap_or_default(),
             revocations: inner.revocations.len() as u64,
@@ -284,14 +330,15 @@ impl Access {
 
     async fn verify_uncounted(&self, token: &str) -> Result<Arc<Grant>, VerifyError> {
         let inner = &*self.0;
-        if inner.keyring.is_empty() {
+        let keyring = self.keyring();
+        if keyring.is_empty() {
             return Err(VerifyError::NoAuthority);
         }
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong.into());
         }
         let hash = TokenHash::of(token);
-        let mut trust = inner.keyring.trust();
+        let mut trust = keyring.trust();
         let cached = inner.tokens.get(&hash, trust.generation, unix_seconds());
         let is_cached = cached.is_some();
         let grant = if let Some(grant) = cached {
@@ -301,8 +348,8 @@ impl Access {
             if let Err(error) = &verified
                 && let Some(key_id) = missing_key(error)
             {
-                inner.keyring.look_for(key_id).await;
-                let newer = inner.keyring.trust();
+                keyring.look_for(key_id).await;
+                let newer = keyring.trust();
                 if newer.generation != trust.generation {
                     verified = newer.verify(token);
                     trust = newer;
@@ -317,6 +364,17 @@ impl Access {
         }
         inner.counters.cached.fetch_add(u64::from(is_cached), Ordering::Relaxed);
         Ok(grant)
+    }
+}
+
+impl Ring {
+    async fn start(
+        authorities: Vec<AuthorityOptions>,
+        before: &Keyring,
+    ) -> Result<Self, AccessError> {
+        let mut tasks = JoinSet::new();
+        let keyring = Keyring::start(authorities, before, &mut tasks).await?;
+        Ok(Self { keyring, _tasks: tasks })
     }
 }
 

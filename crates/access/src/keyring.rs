@@ -43,6 +43,17 @@ pub(crate) struct Keyring {
     /// The keys of each authority that do not come from a source.
     given: Vec<Vec<Key>>,
     sources: Vec<Arc<Source>>,
+    generations: Generations,
+}
+
+/// Numbers that are never given twice, to all keyrings that follow each other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Generations(Arc<AtomicU64>);
+
+impl Generations {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// One key set at its server.
@@ -104,9 +115,10 @@ enum FetchError {
 
 impl Keyring {
     /// Fetches each set once, or a few times where an authority has no other key, and begins to keep
-    /// them fresh in `tasks`.
+    /// them fresh in `tasks`. What the keyring `before` it has of a set is a start.
     pub(crate) async fn start(
         authorities: Vec<AuthorityOptions>,
+        before: &Self,
         tasks: &mut JoinSet<()>,
     ) -> Result<Arc<Self>, AccessError> {
         let mut trusted = Vec::new();
@@ -117,7 +129,10 @@ impl Keyring {
             let AuthorityOptions { authority, keys, jwks } = options;
             let sets = jwks.into_iter().map(|jwks| Source::new(jwks, index));
             let sets = sets.collect::<Result<Vec<_>, _>>()?;
-            let fetched = fetch_first(&sets, !keys.is_empty()).await;
+            sets.iter().for_each(|set| set.inherit(&before.sources));
+            let has_keys = |set: &Source| !set.state().keys.is_empty();
+            let has_other_keys = !keys.is_empty() || sets.iter().any(has_keys);
+            let fetched = fetch_first(&sets, has_other_keys).await;
             waits.extend(fetched.map_err(|reason| AccessError::NoUsableKey {
                 authority: name_of(&authority),
                 reason,
@@ -128,7 +143,8 @@ impl Keyring {
         }
         let empty = trusted.into_iter().map(|authority| (authority, Vec::new())).collect();
         let trust = ArcSwap::from_pointee(Trust { authorities: empty, generation: 0 });
-        let keyring = Arc::new(Self { trust, given, sources });
+        let generations = before.generations.clone();
+        let keyring = Arc::new(Self { trust, given, sources, generations });
         keyring.swap();
         for (source, wait) in keyring.sources.iter().zip(waits) {
             tasks.spawn(keep_fresh(keyring.clone(), source.clone(), wait));
@@ -139,7 +155,12 @@ impl Keyring {
     /// Trusts nobody.
     pub(crate) fn empty() -> Self {
         let trust = Trust { authorities: Vec::new(), generation: 0 };
-        Self { trust: ArcSwap::from_pointee(trust), given: Vec::new(), sources: Vec::new() }
+        Self {
+            trust: ArcSwap::from_pointee(trust),
+            given: Vec::new(),
+            sources: Vec::new(),
+            generations: Generations::default(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -187,7 +208,7 @@ impl Keyring {
                 authorities: authorities
                     .map(|(index, (authority, _))| (authority.clone(), keys_of(index)))
                     .collect(),
-                generation: trust.generation + 1,
+                generation: self.generations.next(),
             }
         });
     }
@@ -274,6 +295,20 @@ impl Source {
             failed_fetches: AtomicU64::new(0),
             gate: LogGate::default(),
         })
+    }
+
+    /// Takes over what is known of the same set.
+    fn inherit(&self, others: &[Arc<Self>]) {
+        let is_same = |other: &&Arc<Self>| {
+            other.options.url == self.options.url
+                && other.options.algorithm == self.options.algorithm
+        };
+        let Some(other) = others.iter().find(is_same) else { return };
+        let known = other.state();
+        let mut state = self.state();
+        state.keys.clone_from(&known.keys);
+        state.body_hash = known.body_hash;
+        state.confirmed_at = known.confirmed_at;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

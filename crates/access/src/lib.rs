@@ -28,7 +28,7 @@ mod calendar;
 mod log_gate;
 mod outgoing;
 
-pub use access::{Access, AccessError, RevokeError, Revoked, VerifyError};
+pub use access::{Access, AccessError, PreparedAuthorities, RevokeError, Revoked, VerifyError};
 pub use authorization::{AuthorizeError, Question};
 pub use backoff::Backoff;
 pub use connections::{ConnectionAbout, ConnectionNews};

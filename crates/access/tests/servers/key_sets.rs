@@ -320,3 +320,42 @@ async fn bad_tokens_push_out_no_good_one() {
     assert_eq!((figures.tokens_accepted, figures.tokens_cached), (2, 1));
     assert_eq!(figures.tokens_refused.iter().map(|(_, count)| count).sum::<u64>(), 100_000);
 }
+
+#[tokio::test]
+async fn other_authorities_take_their_place_as_a_whole_or_not_at_all() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let set = key_set(&[&old]);
+    let stand = Stand::start(move |_| set.clone()).await;
+    let other_set = key_set(&[&new]);
+    let other = Stand::start(move |_| other_set.clone()).await;
+    let sets = |stands: &[&Stand]| {
+        let jwks = stands.iter().map(|stand| patient(&stand.url("/"))).collect();
+        vec![AuthorityOptions { authority: Authority::default(), keys: vec![], jwks }]
+    };
+    let access = start(vec![], patient(&stand.url("/"))).await.unwrap();
+    let token = old.token("ada");
+    access.verify(&token).await.unwrap();
+
+    // What is prepared and not adopted changes nothing.
+    drop(access.prepare(sets(&[&other])).await.unwrap());
+    access.verify(&token).await.unwrap();
+    check_is_unknown(&access, &new.token("ada")).await;
+    let mut unreachable = patient("http://127.0.0.1:1/keys");
+    unreachable.backoff = Backoff { first: Duration::ZERO, longest: Duration::ZERO };
+    let authority = Authority::default();
+    let nobody = vec![AuthorityOptions { authority, keys: vec![], jwks: vec![unreachable] }];
+    assert!(matches!(access.prepare(nobody).await, Err(AccessError::NoUsableKey { .. })));
+    access.verify(&token).await.unwrap();
+
+    access.adopt(access.prepare(sets(&[&stand, &other])).await.unwrap());
+    access.verify(&token).await.unwrap();
+    access.verify(&new.token("ada")).await.unwrap();
+    // A set that was known is, though its server is down meanwhile.
+    stand.answer(|_| Reply::Close);
+    access.adopt(access.prepare(sets(&[&stand])).await.unwrap());
+    access.verify(&token).await.unwrap();
+    check_is_unknown(&access, &new.token("ada")).await;
+    access.adopt(access.prepare(sets(&[&other])).await.unwrap());
+    check_is_unknown(&access, &token).await;
+    access.verify(&new.token("ada")).await.unwrap();
+}
