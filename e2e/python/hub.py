@@ -88,6 +88,15 @@ class Hub:
         """It goes on as if nothing had been."""
         self._process.send_signal(signal.SIGCONT)
 
+    def signal(self, number: int) -> None:
+        """Sends a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Waits until the process has ended by itself, and returns its exit status."""
+        self._asked_to_end = True
+        return self._process.wait(timeout=30)
+
     def kill(self) -> None:
         """Ends the hub at once, as a crash does."""
         self._process.kill()

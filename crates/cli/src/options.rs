@@ -300,7 +300,60 @@ impl OptionRow {
     }
 }
 
+impl OptionRow {
+    /// Whether another value is put into effect when the configuration is read again (SIGHUP). All
+    /// others need a restart.
+    pub(crate) fn is_reloaded(&self) -> bool {
+        self.is_about_keys() || RELOADED.contains(&self.name)
+    }
+
+    /// Whether it says whose tokens are trusted.
+    pub(crate) fn is_about_keys(&self) -> bool {
+        ABOUT_KEYS.contains(&self.name)
+    }
+}
+
 impl Kind {
+    /// Whether two settings have the same value.
+    pub(crate) fn is_same(&self, one: &ServeSettings, other: &ServeSettings) -> bool {
+        match self {
+            // What is shown of it says nothing.
+            Self::Secret(field) => *field(&mut one.clone()) == *field(&mut other.clone()),
+            _ => self.json(one) == self.json(other),
+        }
+    }
+
+    /// Gives the settings `to` the value that `from` has.
+    pub(crate) fn copy(&self, from: &ServeSettings, to: &mut ServeSettings) {
+        fn put<T: Clone>(field: Field<T>, from: &ServeSettings, to: &mut ServeSettings) {
+            field(to).clone_from(field(&mut from.clone()));
+        }
+        match self {
+            Self::Address(field) => put(*field, from, to),
+            Self::Folder(field) => put(*field, from, to),
+            Self::File(field) => put(*field, from, to),
+            Self::Files(field) => put(*field, from, to),
+            Self::Log(field) => put(*field, from, to),
+            Self::Switch(field) => put(*field, from, to),
+            Self::Count { field, .. } | Self::Limit { field, .. } | Self::Bytes { field, .. } => {
+                put(*field, from, to);
+            }
+            Self::Duration { field, .. } => put(*field, from, to),
+            Self::Origins(field)
+            | Self::Hosts(field)
+            | Self::WebUrls(field)
+            | Self::Texts(field) => put(*field, from, to),
+            Self::Networks(field) => put(*field, from, to),
+            Self::WebUrl(field) | Self::Text { field, .. } => put(*field, from, to),
+            Self::Secret(field) => put(*field, from, to),
+            Self::Algorithm(field) => put(*field, from, to),
+            Self::Authorities(field) => put(*field, from, to),
+            Self::Retention(field) => put(*field, from, to),
+            Self::Choice { field, .. } => put(*field, from, to),
+            Self::ConfigFile | Self::Url | Self::Token | Self::TokenFile => {}
+        }
+    }
+
     /// Reads `given` and puts it into `settings`; on error says what is wrong with it and leaves the
     /// settings as they were.
     pub(crate) fn apply(
@@ -546,6 +599,28 @@ pub(crate) fn serve_options() -> impl Iterator<Item = &'static OptionRow> {
 pub(crate) fn hub_options() -> impl Iterator<Item = &'static OptionRow> {
     OPTIONS.iter().filter(|row| row.group == Group::Hub)
 }
+
+/// Options whose value a reload puts into effect, besides those about keys.
+const RELOADED: [&str; 14] = [
+    "drain",
+    "drain-delay",
+    "max-connections",
+    "max-connections-per-ip",
+    "max-connections-per-user",
+    "publish-rate",
+    "publish-burst",
+    "connect-rate",
+    "connect-burst",
+    "max-event-bytes",
+    "max-body-bytes",
+    "max-topics-per-event",
+    "max-selectors",
+    "log-level",
+];
+
+/// Options that say whose tokens are trusted.
+const ABOUT_KEYS: [&str; 8] =
+    ["key", "key-file", "jwks-url", "algorithm", "issuer", "audience", "require-exp", "authority"];
 
 /// The items of a list, however it was given.
 fn listed(given: &GivenValue) -> Result<Vec<&str>, String> {

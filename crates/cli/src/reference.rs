@@ -52,12 +52,13 @@ fn option_section(row: &OptionRow, page: &mut String) {
         "\n### {}\n\n{}. {}\n\n\
          | flag | key | variable | default |\n|---|---|---|---|\n\
          | `{flag}` | {key} | `{}` | {default} |\n\n\
-         Allowed: {}.\n",
+         Allowed: {}.{}\n",
         row.name,
         row.help,
         row.reference,
         row.variable(),
         row.kind.allowed(),
+        if row.is_reloaded() { " A reload puts it into effect." } else { "" },
     );
 }
 

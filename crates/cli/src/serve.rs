@@ -1,26 +1,33 @@
 //! `tidings serve`: the hub as a process.
 
+use std::cell::RefCell;
+use std::future::pending;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
-use std::process;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{mem, process};
 
 use clap::{ArgMatches, Command};
+use tidings::disk::OpenError;
 use tidings::{
     Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
     MemoryLog, MemoryLogOptions, Retention, random_epoch,
 };
 use tidings_access::Access;
-use tidings_http::{HttpOptions, Rate, Tls};
-use tokio::net::{TcpListener, TcpSocket};
+use tidings_http::{Ending, HttpLimits, HttpOptions, Rate, Tls};
 use tokio::runtime;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
 use crate::log::cannot_open;
 use crate::options::{OptionRow, serve_options};
-use crate::settings::load::{load, usage};
+use crate::serve::reload::{Configuration, Running};
+use crate::serve::signals::{Hangups, Signals};
+use crate::serve::succession::{Predecessor, Succession, Successor};
+use crate::serve::supervisor::Supervisor;
+use crate::settings::load::{load_on, usage};
 use crate::settings::{LogPlace, Origin, ServeSettings, Settings, log_folder};
 use crate::trust::Trust;
 use crate::value::show_duration;
@@ -29,7 +36,15 @@ mod access;
 mod encryption;
 mod open_files;
 mod process_log;
+mod reload;
 mod signals;
+mod sockets;
+#[cfg(unix)]
+mod succession;
+#[cfg(not(unix))]
+#[path = "serve/succession_elsewhere.rs"]
+mod succession;
+mod supervisor;
 
 /// The command and its arguments.
 pub(crate) fn command() -> Command {
@@ -41,21 +56,33 @@ pub(crate) fn with_options(command: Command) -> Command {
     command.args(serve_options().map(OptionRow::arg))
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it, or another process goes on.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let loaded = load(matches)?;
+    // Before anything opens a file.
+    let passed = sockets::passed()?;
+    let reached_at = sockets::addresses(&passed).first().copied();
+    let loaded = load_on(matches, reached_at)?;
     let mut settings = loaded.settings;
-    process_log::start(settings.serve.log_level, settings.serve.log_format == "json");
+    let is_json = settings.serve.log_format == "json";
+    let log_level = process_log::start(settings.serve.log_level, is_json);
     let trust = Trust::load(&settings).map_err(usage)?;
     for warning in loaded.warnings.iter().chain(&trust.warnings) {
         warn!("{warning}");
     }
     make_room(&mut settings);
+    let configuration = Configuration {
+        matches: matches.clone(),
+        passed: reached_at,
+        limits: http_limits(&settings.serve).into(),
+        settings: RefCell::new(settings),
+        log_level,
+        counts: Arc::default(),
+    };
     runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?
-        .block_on(serve(&settings, &trust))
+        .block_on(serve(&configuration, passed))
 }
 
 /// Raises the limit of open files, and lowers that of connections if it is still not enough. Nobody
@@ -87,68 +114,239 @@ pub(crate) fn check(settings: &Settings, trust: &Trust) -> Result<(), Failure> {
     encryption::check(settings)
 }
 
-async fn serve(settings: &Settings, trust: &Trust) -> Result<(), Failure> {
+async fn serve(configuration: &Configuration, passed: Vec<TcpListener>) -> Result<(), Failure> {
+    let unheard = |error| Failure::Failed(format!("cannot wait for signals: {error}"));
     // Before the address is told, so that no signal finds the process unprepared.
-    let mut signals = signals::Signals::new()
-        .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
-    let tls = encryption::load(settings)?;
-    let access_options = access::options(settings, trust)?;
-    let settings = &settings.serve;
-    let listener = listen(settings.listen)
-        .map_err(|error| Failure::Failed(cannot_listen(settings.listen, &error)))?;
-    let address = listener.local_addr().unwrap_or(settings.listen);
-    let log = open_log(settings)?;
-    // Not before: who has the log has the whole folder for itself.
-    let access = access::start(access_options).await?;
-    let hub = Hub::start(hub_options(settings), log)
-        .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
-    if let Some(fingerprint) =
-        tls.as_ref().filter(|_| settings.tls_self_signed).and_then(Tls::fingerprint)
-    {
-        eprintln!("tidings: the certificate vouches for itself; its SHA-256 is {fingerprint}");
+    let mut signals = Signals::new().map_err(unheard)?;
+    let mut hangups = Hangups::new().map_err(unheard)?;
+    let settings = configuration.settings.borrow().clone();
+    let tls = encryption::load(&settings)?;
+    let takeover = settings.serve.takeover.as_deref();
+    let mut predecessor = predecessor(takeover, settings.serve.listen).await?;
+    let are_passed = !passed.is_empty();
+    let listeners = match &mut predecessor {
+        Some(predecessor) => mem::take(&mut predecessor.listeners),
+        None if are_passed => passed,
+        None => vec![sockets::listen(settings.serve.listen)?],
+    };
+    let mut is_told = false;
+    loop {
+        let stay = Stay { configuration, tls: tls.as_ref(), listeners: &listeners, are_passed };
+        let started = stay.start(&mut predecessor).await?;
+        let succession = takeover.map(Succession::begin).transpose()?;
+        if let Some(predecessor) = predecessor.take() {
+            predecessor.dismiss().await;
+        }
+        if !mem::replace(&mut is_told, true) {
+            stay.tell_ready()?;
+        }
+        match stay.serve(started, &mut signals, &mut hangups, succession.as_ref()).await? {
+            End::Signal => return Ok(()),
+            End::Takeover(successor) => {
+                let is_over = tokio::select! {
+                    serves = successor.release() => serves,
+                    () = signals.next() => true,
+                };
+                if is_over {
+                    info!("another process serves now, and this one ends");
+                    return Ok(());
+                }
+                warn!("the process that wanted to take over is gone; this one goes on");
+            }
+        }
     }
-    tell_ready(address, tls.is_some())?;
-    let drain = settings.drain;
-    let shutdown = async move {
-        signals.next().await;
-        info!("draining for {}: a second signal ends the process at once", show_duration(drain));
-        tokio::spawn(async move {
-            signals.next().await;
-            eprintln!("tidings: ended at once by a second signal");
-            process::exit(1);
+}
+
+/// The hub that runs and waits for this one, if there is one, and if it listens where this one is to.
+async fn predecessor(
+    path: Option<&Path>,
+    listen: SocketAddr,
+) -> Result<Option<Predecessor>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let Some(predecessor) = Predecessor::find(path).await? else { return Ok(None) };
+    let addresses = sockets::addresses(&predecessor.listeners);
+    let is_there =
+        |it: &SocketAddr| *it == listen || (it.ip() == listen.ip() && listen.port() == 0);
+    // The configuration was checked for who reaches `listen`.
+    let is_as_open = !listen.ip().is_loopback() || addresses.iter().all(|it| it.ip().is_loopback());
+    if addresses.iter().any(is_there) && is_as_open {
+        return Ok(Some(predecessor));
+    }
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    Err(Failure::Failed(format!(
+        "cannot take over: the hub that runs listens on {}, and this one is to listen on {listen}\n  \
+         give the same --listen, or stop that one first",
+        addresses.join(" and "),
+    )))
+}
+
+/// The process between two handovers.
+struct Stay<'a> {
+    configuration: &'a Configuration,
+    tls: Option<&'a Tls>,
+    listeners: &'a [TcpListener],
+    /// A service manager has the listening sockets as well.
+    are_passed: bool,
+}
+
+/// Why a stay has ended.
+enum End {
+    Signal,
+    Takeover(Successor),
+}
+
+impl Stay<'_> {
+    /// Opens the log and starts a hub on it, once the predecessor has let go of what only one may have.
+    async fn start(&self, predecessor: &mut Option<Predecessor>) -> Result<Started, Failure> {
+        let settings = self.configuration.settings.borrow().clone();
+        let trust = Trust::load(&settings).map_err(usage)?;
+        let mut access_options = access::options(&settings, &trust)?;
+        let authorities = mem::take(&mut access_options.authorities);
+        // What takes time comes first: nobody is served while the folder changes hands.
+        let authorities = match authorities.is_empty() {
+            true => None,
+            false => Some(access::prepare(&Access::open(), authorities).await?),
+        };
+        let waits = settings.data_folder().is_some();
+        let mut patience = Duration::ZERO;
+        if let (Some(predecessor), true) = (&mut *predecessor, waits) {
+            predecessor.take(true).await?;
+            patience = LOCK_PATIENCE;
+        }
+        let log = open_log(&settings.serve, patience).await?;
+        // Not before: who has the log has the whole folder for itself.
+        let access = access::start(access_options, authorities).await?;
+        let hub = Hub::start(hub_options(&settings.serve), log)
+            .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
+        if let (Some(predecessor), false) = (predecessor, waits) {
+            predecessor.take(false).await?;
+        }
+        Ok(Started { hub, access })
+    }
+
+    /// Serves until a signal or a successor comes, and until what was begun has ended. Nothing of the
+    /// hub is left then.
+    async fn serve(
+        &self,
+        started: Started,
+        signals: &mut Signals,
+        hangups: &mut Hangups,
+        succession: Option<&Succession>,
+    ) -> Result<End, Failure> {
+        let Started { hub, access } = started;
+        let configuration = self.configuration;
+        let listeners = sockets::for_runtime(self.listeners)?;
+        let options = HttpOptions {
+            limits: configuration.limits.clone(),
+            reloads: Arc::clone(&configuration.counts),
+            ..http_options(
+                &configuration.settings.borrow().serve,
+                access.clone(),
+                self.tls.cloned(),
+            )
+        };
+        let mut reason = End::Signal;
+        let end = async {
+            let successor = async {
+                match succession {
+                    Some(succession) => succession.next(self.listeners).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = signals.next() => self.shutdown(),
+                successor = successor => {
+                    let ending = self.hand_over(&successor);
+                    reason = End::Takeover(successor);
+                    ending
+                }
+            }
+        };
+        let supervisor = Supervisor;
+        supervisor.ready(&self.status());
+        let running = Running { hub: &hub, access: &access, tls: self.tls };
+        let reloading = async {
+            loop {
+                hangups.next().await;
+                supervisor.reloading();
+                configuration.reload(&running).await;
+                supervisor.ready(&self.status());
+            }
+        };
+        let served = tokio::select! {
+            served = tidings_http::serve_until(listeners, hub.clone(), options, end) => served,
+            () = supervisor.watch(&hub) => Ok(()),
+            () = reloading => Ok(()),
+        };
+        served.map_err(|error| Failure::Failed(format!("cannot go on serving: {error}")))?;
+        Ok(reason)
+    }
+
+    /// How to end on a signal. From here on another one ends the process at once.
+    fn shutdown(&self) -> Ending {
+        let settings = self.configuration.settings.borrow();
+        let ServeSettings { drain, drain_delay: delay, .. } = settings.serve;
+        info!(
+            "draining for {}: a second signal ends the process at once",
+            show_duration(delay + drain)
+        );
+        Supervisor.stopping(delay + drain + CLOSING_MARGIN);
+        tokio::spawn(async {
+            if let Ok(mut signals) = Signals::new() {
+                signals.next().await;
+                eprintln!("tidings: ended at once by a second signal");
+                process::exit(1);
+            }
         });
-    };
-    tidings_http::serve(listener, hub, http_options(settings, access, tls), shutdown)
-        .await
-        .map_err(|error| Failure::Failed(format!("cannot go on serving: {error}")))
+        Ending::Shutdown { delay, drain, is_succeeded: self.are_passed }
+    }
+
+    fn hand_over(&self, successor: &Successor) -> Ending {
+        let drain = self.configuration.settings.borrow().serve.drain;
+        // Until then nobody is served.
+        let drain = if successor.waits { drain.min(HAND_OVER_DRAIN_MAX) } else { drain };
+        info!("handing over to another process, and draining for {}", show_duration(drain));
+        Ending::HandOver { drain }
+    }
+
+    /// Prints the line that scripts wait for.
+    fn tell_ready(&self) -> Result<(), Failure> {
+        let settings = self.configuration.settings.borrow();
+        if let Some(fingerprint) =
+            self.tls.filter(|_| settings.serve.tls_self_signed).and_then(Tls::fingerprint)
+        {
+            eprintln!("tidings: the certificate vouches for itself; its SHA-256 is {fingerprint}");
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "tidings {version} {}", self.status()) {
+            // A supervisor may close standard output; the hub serves all the same.
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Failure::from_output(&error)),
+        }
+    }
+
+    fn status(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let urls = sockets::addresses(self.listeners);
+        let urls: Vec<String> =
+            urls.iter().map(|address| format!("{scheme}://{address}")).collect();
+        format!("listening on {}", urls.join(" and "))
+    }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A hub that comes back must not wait for the connections of its former life.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(ACCEPT_BACKLOG)
+/// A hub that runs, and who may do what with it.
+struct Started {
+    hub: Hub,
+    access: Access,
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "the port is in use; stop the process that has it, or choose another with --listen"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; 127.0.0.1 is itself, 0.0.0.0 all its addresses"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "this user may not use that port; ports from 1024 on are open to all"
-        }
-        _ => return format!("cannot listen on {address}: {error}"),
-    };
-    format!("cannot listen on {address}: {advice}")
-}
-
-fn open_log(settings: &ServeSettings) -> Result<Arc<dyn EventLog>, Failure> {
+/// Opens the log. If another process has it, tries again for as long as there is `patience`.
+async fn open_log(
+    settings: &ServeSettings,
+    patience: Duration,
+) -> Result<Arc<dyn EventLog>, Failure> {
     let retention = Retention {
         events_max: settings.log_events_max,
         bytes_max: settings.log_bytes_max,
@@ -163,8 +361,16 @@ fn open_log(settings: &ServeSettings) -> Result<Arc<dyn EventLog>, Failure> {
                 if settings.durability == "os" { Durability::Os } else { Durability::Fsync };
             let options = DiskLogOptions { retention, keys, durability, segment_bytes: None };
             let folder = log_folder(&settings.data);
-            let log = DiskLog::open(&folder, options)
-                .map_err(|error| Failure::Failed(cannot_open(&settings.data, &error)))?;
+            let deadline = Instant::now() + patience;
+            let log = loop {
+                match DiskLog::open(&folder, options.clone()) {
+                    Err(OpenError::Locked) if Instant::now() < deadline => {
+                        tokio::time::sleep(LOCK_PAUSE).await;
+                    }
+                    log => break log,
+                }
+            };
+            let log = log.map_err(|error| Failure::Failed(cannot_open(&settings.data, &error)))?;
             let Bounds { oldest, next } = log.bounds();
             info!("keeping events in {}, where {} are", folder.display(), next - oldest);
             Ok(Arc::new(log))
@@ -196,15 +402,24 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
     }
 }
 
+/// What clients may take and send, which a reload can change.
+fn http_limits(settings: &ServeSettings) -> HttpLimits {
+    HttpLimits {
+        body_bytes_max: size(settings.max_body_bytes),
+        topics_max: size(settings.max_topics_per_event),
+        selectors_max: size(settings.max_selectors),
+        connections_per_address_max: limit(settings.max_connections_per_ip),
+        connections_per_user_max: limit(settings.max_connections_per_user),
+        publish_rate: rate(settings.publish_rate, settings.publish_burst),
+        connect_rate: rate(settings.connect_rate, settings.connect_burst),
+    }
+}
+
 fn http_options(settings: &ServeSettings, access: Access, tls: Option<Tls>) -> HttpOptions {
     HttpOptions {
         cors_origins: settings.cors_origins.clone(),
         hosts: (settings.listen.ip().is_loopback() || !settings.hosts.is_empty())
             .then(|| settings.hosts.clone()),
-        body_bytes_max: size(settings.max_body_bytes),
-        topics_max: size(settings.max_topics_per_event),
-        selectors_max: size(settings.max_selectors),
-        drain: settings.drain,
         access,
         anonymous: settings.anonymous,
         default_private: settings.default_private,
@@ -222,25 +437,8 @@ fn http_options(settings: &ServeSettings, access: Access, tls: Option<Tls>) -> H
             .unwrap_or(u32::MAX),
         proxy_protocol_from: settings.proxy_protocol.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
-        connections_per_address_max: limit(settings.max_connections_per_ip),
-        connections_per_user_max: limit(settings.max_connections_per_user),
-        publish_rate: rate(settings.publish_rate, settings.publish_burst),
-        connect_rate: rate(settings.connect_rate, settings.connect_burst),
         tls,
         ..HttpOptions::default()
-    }
-}
-
-/// Prints the line that scripts wait for.
-fn tell_ready(address: SocketAddr, is_encrypted: bool) -> Result<(), Failure> {
-    let version = env!("CARGO_PKG_VERSION");
-    let scheme = if is_encrypted { "https" } else { "http" };
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "tidings {version} listening on {scheme}://{address}") {
-        // A supervisor may close standard output; the hub serves all the same.
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::from_output(&error)),
     }
 }
 
@@ -264,9 +462,14 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Connections that wait to be accepted. Reconnecting clients come all at once; the kernel takes as
-/// many as `net.core.somaxconn` allows, which is 4096 by default.
-const ACCEPT_BACKLOG: u32 = 4_096;
+/// For connections and the log to close, once all streams have ended.
+const CLOSING_MARGIN: Duration = Duration::from_secs(10);
+/// Streams that end for a process that waits for the log end over at most this long: nobody is served
+/// meanwhile. Clients come back spread all the same, each after a time of its own.
+const HAND_OVER_DRAIN_MAX: Duration = Duration::from_millis(250);
+/// For a process that has ended its hub to let go of its log.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -287,7 +490,7 @@ second one at once. When the hub is ready it prints one line with its URL.";
 mod tests {
     use tidings_access::Access;
 
-    use super::http_options;
+    use super::{http_limits, http_options};
     use crate::settings::merge;
 
     #[test]
@@ -321,7 +524,11 @@ mod tests {
             given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
         let settings = merge(&flags, &|_| None, None, 1).unwrap_or_else(|it| panic!("{it:?}"));
-        let options = format!("{:?}", http_options(&settings.serve, Access::open(), None));
+        let options = format!(
+            "{:?} {:?}",
+            http_options(&settings.serve, Access::open(), None),
+            http_limits(&settings.serve)
+        );
         for part in [
             "anonymous: true",
             "default_private: true",

@@ -42,6 +42,7 @@ pub(crate) struct ServeSettings {
     pub(crate) acme_ca: Option<PathBuf>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) proxy_protocol: Vec<IpNet>,
+    pub(crate) takeover: Option<PathBuf>,
     pub(crate) key: Option<Secret>,
     pub(crate) key_file: Vec<PathBuf>,
     pub(crate) jwks_url: Vec<String>,
@@ -80,6 +81,7 @@ pub(crate) struct ServeSettings {
     pub(crate) write_timeout: Duration,
     pub(crate) flush_interval: Duration,
     pub(crate) drain: Duration,
+    pub(crate) drain_delay: Duration,
     pub(crate) max_connections: u64,
     pub(crate) max_connections_per_ip: u64,
     pub(crate) max_connections_per_user: u64,
@@ -191,6 +193,13 @@ impl Settings {
         self.origins.iter().find(|(known, _)| *known == name).map_or(DEFAULT, |(_, origin)| origin)
     }
 
+    /// Says where the value of the option `name` came from.
+    pub(crate) fn set_origin(&mut self, name: &str, origin: Origin) {
+        if let Some((_, known)) = self.origins.iter_mut().find(|(known, _)| *known == name) {
+            *known = origin;
+        }
+    }
+
     /// The folder for what outlives the process. A hub that keeps its events in memory has none unless
     /// it is given one.
     pub(crate) fn data_folder(&self) -> Option<&Path> {
@@ -202,13 +211,15 @@ impl Settings {
 /// Looks a value up by its name: the flag's, or the variable's.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Merges what was given. A variable that is set to nothing counts as not set.
+/// Merges what was given. A variable that is set to nothing counts as not set. If sockets were passed
+/// to the hub, the address of the one that most can reach is the value of `listen`.
 ///
 /// # Errors
 ///
 /// Everything that is wrong, one text for each fault, each with the place it was given at and what is
 /// allowed there.
-pub(crate) fn merge(
+pub(crate) fn merge_on(
+    passed: Option<SocketAddr>,
     flags: Lookup<'_>,
     variables: Lookup<'_>,
     file: Option<&SettingsFile>,
@@ -217,7 +228,10 @@ pub(crate) fn merge(
     let mut settings = Settings { serve: ServeSettings::unset(), origins: Vec::new() };
     let mut faults = file.map(unknown_keys).unwrap_or_default();
     for row in serve_options().filter(|row| row.key().is_some()) {
-        let (given, origin) = match given_for(row, flags, variables, file) {
+        let passed = passed.filter(|_| row.name == "listen").map(|address| {
+            (GivenValue::Text(address.to_string()), Origin::Variable(PASSED_VARIABLE.to_owned()))
+        });
+        let (given, origin) = match passed.or_else(|| given_for(row, flags, variables, file)) {
             Some(found) => found,
             None => match row.default_text(cores, &settings.serve) {
                 Some(text) => (GivenValue::Text(text), Origin::Default),
@@ -235,6 +249,17 @@ pub(crate) fn merge(
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
 }
 
+/// Merges what was given to a hub that opens its sockets itself.
+#[cfg(test)]
+pub(crate) fn merge(
+    flags: Lookup<'_>,
+    variables: Lookup<'_>,
+    file: Option<&SettingsFile>,
+    cores: usize,
+) -> Result<Settings, Vec<String>> {
+    merge_on(None, flags, variables, file, cores)
+}
+
 /// Variables that are set, are no option, and look like one misspelt: (variable, meant variable).
 pub(crate) fn misspelt_variables<'a>(
     set: impl IntoIterator<Item = &'a str>,
@@ -248,7 +273,7 @@ pub(crate) fn misspelt_variables<'a>(
 
 impl ServeSettings {
     /// A value to fill in. Every field has a row in the table, and every row a default, so nothing of
-    /// this is left when [`merge`] succeeds.
+    /// this is left when [`merge_on`] succeeds.
     fn unset() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -264,6 +289,7 @@ impl ServeSettings {
             acme_ca: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: Vec::new(),
+            takeover: None,
             key: None,
             key_file: Vec::new(),
             jwks_url: Vec::new(),
@@ -302,6 +328,7 @@ impl ServeSettings {
             write_timeout: Duration::ZERO,
             flush_interval: Duration::ZERO,
             drain: Duration::ZERO,
+            drain_delay: Duration::ZERO,
             max_connections: 0,
             max_connections_per_ip: 0,
             max_connections_per_user: 0,
@@ -350,7 +377,7 @@ pub(crate) fn log_folder(data: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// As [`merge`].
+/// As [`merge_on`].
 pub(crate) fn merge_one(
     name: &str,
     flags: Lookup<'_>,
@@ -368,6 +395,16 @@ pub(crate) fn merge_one(
         Ok(()) => Ok(settings),
         Err(wrong) => Err(vec![bad_value(row, &given, &origin, &wrong)]),
     }
+}
+
+/// Whether the option `name` was given at all.
+pub(crate) fn is_given(
+    name: &str,
+    flags: Lookup<'_>,
+    variables: Lookup<'_>,
+    file: Option<&SettingsFile>,
+) -> bool {
+    option_named(name).is_some_and(|row| given_for(row, flags, variables, file).is_some())
 }
 
 fn given_for(
@@ -388,6 +425,9 @@ fn given_for(
     let FileEntry { line, value, .. } = file.entries.iter().find(|entry| entry.key == key)?;
     Some((value.clone(), Origin::File { path: file.path.clone(), line: *line }))
 }
+
+/// By what a service manager says which sockets it passes.
+const PASSED_VARIABLE: &str = "LISTEN_FDS";
 
 fn unknown_keys(file: &SettingsFile) -> Vec<String> {
     let known: Vec<String> = serve_options().filter_map(OptionRow::key).collect();

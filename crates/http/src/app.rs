@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{Extensions, HeaderMap};
 use tidings::Hub;
 use tidings_access::Access;
 use tokio::sync::Semaphore;
 
-use crate::HttpOptions;
 use crate::body_budget::BodyBudget;
 use crate::client_address::client_address;
 use crate::client_limits::ClientLimits;
@@ -16,6 +16,7 @@ use crate::line_figures::LineFigures;
 use crate::problem_counts::ProblemCounts;
 use crate::record_input::RecordLimits;
 use crate::tickets::Tickets;
+use crate::{HttpLimits, HttpOptions};
 
 /// The hub and what the HTTP surface was told; cheap to clone.
 #[derive(Clone)]
@@ -29,16 +30,17 @@ pub(crate) struct App {
     stats_streams: Arc<Semaphore>,
     tickets: Tickets,
     line_figures: Arc<LineFigures>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl App {
     pub(crate) fn new(hub: Hub, options: HttpOptions) -> Self {
         let stats_streams = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
         let body_budget = BodyBudget::new(
-            options.bodies_bytes_max.max(options.body_bytes_max),
+            options.bodies_bytes_max.max(options.limits.load().body_bytes_max),
             options.body_timeout,
         );
-        let client_limits = Arc::new(ClientLimits::new(&options));
+        let client_limits = Arc::new(ClientLimits::new(options.limits.clone()));
         let tickets = Tickets::new(options.tickets_max);
         Self {
             hub,
@@ -49,6 +51,7 @@ impl App {
             stats_streams,
             tickets,
             line_figures: Arc::default(),
+            leaving: Arc::default(),
         }
     }
 
@@ -94,6 +97,25 @@ impl App {
         &self.line_figures
     }
 
+    /// From now on no new clients are to be sent here.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether new clients are better sent elsewhere, as this hub goes away.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.hub.is_shutting_down()
+    }
+
+    pub(crate) fn limits(&self) -> Arc<HttpLimits> {
+        self.options.limits.load()
+    }
+
+    /// Bytes of a body; never more than fit into what all of them may hold.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        self.limits().body_bytes_max.min(self.body_budget.bytes_max())
+    }
+
     /// Where a request comes from; `None` if nobody knows.
     pub(crate) fn client_address(
         &self,
@@ -106,9 +128,9 @@ impl App {
     pub(crate) fn record_limits(&self) -> RecordLimits {
         RecordLimits {
             array_events_max: self.options.array_events_max,
-            topics_max: self.options.topics_max,
+            topics_max: self.limits().topics_max,
             default_private: self.options.default_private,
-            event_bytes_max: self.hub.options().limits.event_bytes_max,
+            event_bytes_max: self.hub.event_bytes_max(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::problem::{Kind, Problem, slow_body};
 #[derive(Debug, Clone)]
 pub(crate) struct BodyBudget {
     memory: Arc<Semaphore>,
+    bytes_max: usize,
     timeout: Duration,
 }
 
@@ -32,8 +33,14 @@ impl BodyBudget {
     pub(crate) fn new(bytes_max: usize, timeout: Duration) -> Self {
         Self {
             memory: Arc::new(Semaphore::new(pieces(bytes_max))),
+            bytes_max,
             timeout: timeout.min(TIMEOUT_MAX),
         }
+    }
+
+    /// What all bodies together may hold.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     pub(crate) fn share(&self) -> Share {

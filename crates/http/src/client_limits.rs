@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use tidings::OnEnd;
 
-use crate::HttpOptions;
+use crate::CurrentLimits;
 use crate::account::{Accounts, Source};
 use crate::places::{Place, Places};
 use crate::problem::{Kind, Problem};
-use crate::rates::{Rates, TooFast};
+use crate::rates::{CurrentRates, Rates, TooFast};
 
 /// Counts what clients have and do, if there are limits for it.
 #[derive(Debug)]
 pub(crate) struct ClientLimits {
+    limits: CurrentLimits,
     accounts: Accounts,
-    address_places: Option<Arc<Places>>,
-    user_places: Option<Arc<Places>>,
-    connect_rates: Option<Rates>,
-    publish_rates: Option<Rates>,
+    address_places: Arc<Places>,
+    user_places: Arc<Places>,
+    connect_rates: CurrentRates,
+    publish_rates: CurrentRates,
     refused: [AtomicU64; Limit::ALL.len()],
 }
 
@@ -61,13 +62,14 @@ pub(crate) enum TurnedAway {
 pub(crate) struct Held([Option<Place>; 2]);
 
 impl ClientLimits {
-    pub(crate) fn new(options: &HttpOptions) -> Self {
+    pub(crate) fn new(limits: CurrentLimits) -> Self {
         Self {
+            limits,
             accounts: Accounts::default(),
-            address_places: options.connections_per_address_max.map(Places::new),
-            user_places: options.connections_per_user_max.map(Places::new),
-            connect_rates: options.connect_rate.map(Rates::new),
-            publish_rates: options.publish_rate.map(Rates::new),
+            address_places: Arc::default(),
+            user_places: Arc::default(),
+            connect_rates: CurrentRates::default(),
+            publish_rates: CurrentRates::default(),
             refused: Default::default(),
         }
     }
@@ -78,27 +80,28 @@ impl ClientLimits {
     ///
     /// The client has opened too many in too little time, or has too many.
     pub(crate) fn connect(&self, source: Source<'_>) -> Result<Held, TurnedAway> {
-        if let Some(rates) = &self.connect_rates
+        let limits = self.limits.load();
+        if let Some(rates) = self.connect_rates.of(limits.connect_rate)
             && let Err(TooFast::Wait(wait)) = rates.check(&self.accounts, source, NonZeroU32::MIN)
         {
             self.count(Limit::ConnectRate);
             return Err(TurnedAway::TooFast { wait });
         }
         let mut held = Held::default();
-        if let Some(places) = &self.address_places
+        if let Some(each_max) = limits.connections_per_address_max
             && let Some(account) = self.accounts.address(source.address)
         {
-            held.0[0] = Some(places.take(account).ok_or_else(|| {
+            held.0[0] = Some(self.address_places.take(account, each_max).ok_or_else(|| {
                 self.count(Limit::Address);
-                TurnedAway::Address { each_max: places.each_max() }
+                TurnedAway::Address { each_max }
             })?);
         }
-        if let Some(places) = &self.user_places
+        if let Some(each_max) = limits.connections_per_user_max
             && let Some(account) = self.accounts.user(source.identity)
         {
-            held.0[1] = Some(places.take(account).ok_or_else(|| {
+            held.0[1] = Some(self.user_places.take(account, each_max).ok_or_else(|| {
                 self.count(Limit::User);
-                TurnedAway::User { each_max: places.each_max() }
+                TurnedAway::User { each_max }
             })?);
         }
         Ok(held)
@@ -110,31 +113,40 @@ impl ClientLimits {
     ///
     /// They are too many for now, or for ever.
     pub(crate) fn publish(&self, source: Source<'_>, events: usize) -> Result<(), Problem> {
-        let Some(rates) = &self.publish_rates else { return Ok(()) };
+        let Some(rates) = self.publish_rates() else { return Ok(()) };
         let Some(amount) = amount(events) else { return Ok(()) };
         rates.check(&self.accounts, source, amount).map_err(|error| {
             self.count(Limit::PublishRate);
-            too_many_events(rates, events, error)
+            too_many_events(&rates, events, error)
         })
     }
 
-    /// Waits until so many events are not too many for now, and counts them. They are at most
-    /// [`publish_burst`](Self::publish_burst).
+    /// Waits until so many events are not too many for now, and counts them. More than
+    /// [`publish_burst`](Self::publish_burst) are counted in turns.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is counted before the end.
+    /// Of those nothing is counted whose turn has not come.
     pub(crate) async fn publish_when_due(&self, source: Source<'_>, events: usize) {
-        let Some(rates) = &self.publish_rates else { return };
-        let Some(amount) = amount(events) else { return };
-        while let Err(TooFast::Wait(wait)) = rates.check(&self.accounts, source, amount) {
-            tokio::time::sleep(wait).await;
+        let mut left = events;
+        while let (Some(rates), Some(amount)) = (self.publish_rates(), amount(left)) {
+            let amount = NonZeroU32::new(rates.rate().burst).map_or(amount, |it| it.min(amount));
+            match rates.check(&self.accounts, source, amount) {
+                Ok(()) => left -= amount.get() as usize,
+                Err(TooFast::Wait(wait)) => tokio::time::sleep(wait).await,
+                // It is no more than that.
+                Err(TooFast::MoreThanBurst) => return,
+            }
         }
     }
 
     /// Events that may be published at once; `None` for any number.
     pub(crate) fn publish_burst(&self) -> Option<usize> {
-        self.publish_rates.as_ref().map(|rates| rates.rate().burst as usize)
+        self.publish_rates().map(|rates| rates.rate().burst as usize)
+    }
+
+    fn publish_rates(&self) -> Option<Arc<Rates>> {
+        self.publish_rates.of(self.limits.load().publish_rate)
     }
 
     /// How often each limit was met, in the order of [`Limit::ALL`].

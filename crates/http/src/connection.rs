@@ -41,10 +41,29 @@ pub(crate) struct Server {
     pub(crate) proxy_protocol_from: Vec<IpNet>,
     pub(crate) waiting_room: WaitingRoom,
     pub(crate) write_timeout: Duration,
-    /// Turns true when connections are to end after the requests they are at.
-    pub(crate) closing: watch::Receiver<bool>,
+    /// How far it is from its end.
+    pub(crate) phase: watch::Receiver<Phase>,
     /// Dropped with the last connection.
     pub(crate) _open: mpsc::Sender<()>,
+}
+
+/// How far a server is from its end; later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// Clients are better off elsewhere, and told so with the next answer.
+    Leaving,
+    /// Connections end after the requests they are at, and at once without one.
+    Ending,
+    /// Connections end.
+    Over,
+}
+
+impl Phase {
+    /// Completes when a server is at least in this phase, or gone.
+    pub(crate) async fn reached(self, phase: &mut watch::Receiver<Self>) {
+        let _ = phase.wait_for(|phase| *phase >= self).await;
+    }
 }
 
 /// What one connection may take.
@@ -100,17 +119,26 @@ impl Breaker {
 /// Serves a client until one side ends the connection, or a shard has taken it over.
 pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr, stay: Stay) {
     let Stay(guest) = &stay;
-    let mut closing = server.closing.clone();
+    let mut phase = server.phase.clone();
+    tokio::select! {
+        biased;
+        () = serve_until_it_ends(&server, socket, peer, guest) => {}
+        () = Phase::Over.reached(&mut phase) => {}
+    }
+}
+
+async fn serve_until_it_ends(server: &Server, socket: TcpStream, peer: SocketAddr, guest: &Guest) {
+    let mut phase = server.phase.clone();
     let wire = tokio::select! {
         biased;
-        wire = open(&server, socket, peer) => wire,
-        _ = closing.wait_for(|closing| *closing) => return,
+        wire = open(server, socket, peer) => wire,
+        () = Phase::Ending.reached(&mut phase) => return,
         () = guest.turned_out() => return,
     };
     // What follows is large, and most of it short-lived: a client that only connects costs little.
     match wire {
-        Some(wire) if wire.is_http2() => Box::pin(http2::serve(&server, wire, guest)).await,
-        Some(wire) => Box::pin(serve_http1(&server, wire, guest)).await,
+        Some(wire) if wire.is_http2() => Box::pin(http2::serve(server, wire, guest)).await,
+        Some(wire) => Box::pin(serve_http1(server, wire, guest)).await,
         None => {}
     }
 }
@@ -161,7 +189,8 @@ async fn serve_http1(server: &Server, wire: Wire, guest: &Guest) {
     let flushed = wire.flushed();
     let service = {
         let (front, line, takeover) = (server.front.clone(), line.clone(), Arc::clone(&takeover));
-        service_fn(move |request| answer(front.clone(), &line, &takeover, request))
+        let phase = server.phase.clone();
+        service_fn(move |request| answer(front.clone(), &line, &takeover, &phase, request))
     };
     let head_timer = HeadTimer::new(guest.clone());
     let mut head_timeout = head_timer.timeout();
@@ -171,8 +200,8 @@ async fn serve_http1(server: &Server, wire: Wire, guest: &Guest) {
         .max_buf_size(server.limits.head_bytes_max)
         .max_header_size(server.limits.head_bytes_max)
         .serve_connection(wire, service);
-    let mut closing = server.closing.clone();
-    let mut is_closing = false;
+    let mut phase = server.phase.clone();
+    let mut is_ending = false;
     let takeover = loop {
         let polled = |cx: &mut Context<'_>| match connection.poll_without_shutdown(cx) {
             Poll::Ready(result) => Poll::Ready(result.map(|()| None)),
@@ -195,8 +224,8 @@ async fn serve_http1(server: &Server, wire: Wire, guest: &Guest) {
             () = head_timeout.passed() => {}
             () = line.breaker.broken() => return,
             () = guest.turned_out() => return,
-            _ = closing.wait_for(|closing| *closing), if !is_closing => {
-                is_closing = true;
+            () = Phase::Ending.reached(&mut phase), if !is_ending => {
+                is_ending = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
@@ -220,6 +249,7 @@ fn answer(
     front: Front,
     line: &Line,
     takeover: &Arc<Mutex<Option<Takeover>>>,
+    phase: &watch::Receiver<Phase>,
     request: hyper::Request<Incoming>,
 ) -> Answer {
     if !names_one_host(&request) {
@@ -229,6 +259,7 @@ fn answer(
     let can_be_taken = request.method() == Method::GET && request.version() == Version::HTTP_11;
     request.extensions_mut().insert(Line { can_be_taken, ..line.clone() });
     let takeover = can_be_taken.then(|| Arc::clone(takeover));
+    let phase = phase.clone();
     Box::pin(async move {
         let mut response = front.answer(request).await;
         if let Some(takeover) = takeover
@@ -236,6 +267,10 @@ fn answer(
         {
             *takeover.lock().expect(UNPOISONED) = Some(found);
             pending::<()>().await;
+        }
+        if *phase.borrow() >= Phase::Leaving {
+            // An idle connection is not cut: the client might be about to use it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     })

@@ -41,6 +41,11 @@ impl Front {
         Self(Arc::new(Inner { app, hosts, routes, is_direct: !has_layers }))
     }
 
+    /// From now on no new clients are to be sent here.
+    pub(crate) fn leave(&self) {
+        self.0.app.leave();
+    }
+
     /// What is counted of the connections that requests come on.
     pub(crate) fn line_figures(&self) -> &Arc<LineFigures> {
         self.0.app.line_figures()

@@ -21,7 +21,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
 /// Why the hub should not be sent new clients, as a word for programs and perhaps more for people.
 pub(crate) fn why_unready(app: &App) -> Option<(&'static str, Option<String>)> {
     let hub = app.hub();
-    if hub.is_shutting_down() {
+    if app.is_leaving() {
         Some(("shutting-down", None))
     } else if hub.has_failed() {
         Some(("failed", None))

@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::connection::{Answer, Breaker, Line, Server};
+use crate::connection::{Answer, Breaker, Line, Phase, Server};
 use crate::front::Front;
 use crate::waiting_room::Guest;
 use crate::wire::Wire;
@@ -50,7 +50,7 @@ async fn serve_at_once(server: &Server, wire: Wire, guest: &Guest) {
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(wire, service);
     let mut connection = pin!(connection);
-    let mut closing = server.closing.clone();
+    let mut phase = server.phase.clone();
     let mut is_closing = false;
     let mut ticks = interval(server.limits.head_timeout);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +61,7 @@ async fn serve_at_once(server: &Server, wire: Wire, guest: &Guest) {
             biased;
             _ = connection.as_mut() => return,
             () = guest.turned_out() => return,
-            _ = closing.wait_for(|closing| *closing), if !is_closing => {
+            () = Phase::Leaving.reached(&mut phase), if !is_closing => {
                 is_closing = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -28,7 +28,7 @@ pub(crate) async fn read<T: DeserializeOwned>(
         return Err(Problem::new(Kind::UnsupportedMediaType, detail).closing());
     }
     let mut share = app.body_budget().share();
-    let bytes_max = BODY_BYTES_MAX.min(app.options().body_bytes_max);
+    let bytes_max = BODY_BYTES_MAX.min(app.body_bytes_max());
     let body = publish::whole(body, bytes_max, &mut share).await.map_err(Problem::closing)?;
     serde_json::from_slice(&body)
         .map_err(|error| Problem::new(Kind::InvalidJson, format!("Correct the JSON: {error}.")))

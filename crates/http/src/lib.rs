@@ -53,7 +53,7 @@ mod http2;
 mod connection;
 mod server;
 
-pub use options::{HttpOptions, Rate};
+pub use options::{CurrentLimits, HttpLimits, HttpOptions, Rate, ReloadCounts};
 pub use router::router;
-pub use server::serve;
+pub use server::{Ending, serve, serve_until};
 pub use tls::{AcmeOptions, LETS_ENCRYPT, Tls, TlsError};

@@ -79,6 +79,7 @@ impl Collector for HubCollector {
         let figures = app.hub().figures();
         encode_refusals(&mut encoder, app)?;
         encode_lines(&mut encoder, app)?;
+        encode_reloads(&mut encoder, app)?;
         access::encode(&mut encoder, app)?;
         process::encode(&mut encoder)?;
         encode_totals(&mut encoder, &figures)?;
@@ -142,6 +143,14 @@ fn encode_lines(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     let help = "When the certificate in use expires, since 1970";
     let unit = Some(&Unit::Seconds);
     metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
+}
+
+fn encode_reloads(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
+    let reloads = &app.options().reloads;
+    let help = "Times the configuration was read again, by what came of it";
+    family(encoder, "tidings_config_reloads", help, "outcome", reloads.all())?;
+    let help = "1 if the configuration that was read last is in effect, else 0";
+    gauge(encoder, "tidings_config_current", help, reloads.is_current().into())
 }
 
 fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
@@ -255,6 +264,8 @@ mod tests {
         let tls = Tls::self_signed(&[], None).unwrap();
         let expires_at = tls.expires_at().unwrap();
         let options = HttpOptions { tls: Some(tls), ..HttpOptions::default() };
+        options.reloads.count(true);
+        options.reloads.count(false);
         registry.register_collector(Box::new(HubCollector(App::new(hub, options))));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
@@ -277,6 +288,9 @@ mod tests {
             "tidings_gaps_total{reason=\"trimmed\"} 0",
             "tidings_events_repeated_total 0",
             "tidings_waiting_connections 0",
+            "tidings_config_reloads_total{outcome=\"applied\"} 1",
+            "tidings_config_reloads_total{outcome=\"refused\"} 1",
+            "tidings_config_current 0",
             "tidings_waiting_dropped_total 0",
             "tidings_head_timeouts_total 0",
             &format!("tidings_certificate_expiry_timestamp_seconds {expires_at}"),

@@ -1,7 +1,10 @@
 //! What the HTTP surface can be told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tidings_access::Access;
 
@@ -17,8 +20,8 @@ pub struct HttpOptions {
     /// `None` for any. A hub that trusts whoever reaches it needs this against pages of a name that
     /// its owner points at the hub's address. Default `None`.
     pub hosts: Option<Vec<String>>,
-    /// Bytes of a JSON or form body. Does not apply to NDJSON, which is streamed. Default 16 MiB.
-    pub body_bytes_max: usize,
+    /// What one client may take and send; may change while the hub is served.
+    pub limits: CurrentLimits,
     /// Bytes that all bodies together hold until they are published; at least one body's worth.
     /// Default 128 MiB.
     pub bodies_bytes_max: usize,
@@ -27,10 +30,6 @@ pub struct HttpOptions {
     pub body_timeout: Duration,
     /// Events of one array. Default 100,000.
     pub array_events_max: usize,
-    /// Topics of one event. Default 64.
-    pub topics_max: usize,
-    /// Selectors of one subscription. Default 100.
-    pub selectors_max: usize,
     /// How long ending streams is spread over at shutdown. Default 5 s.
     pub drain: Duration,
     /// Bytes of a request head, at least 8 KiB; also what is buffered of one connection. A larger head
@@ -51,18 +50,6 @@ pub struct HttpOptions {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Networks of proxies whose `X-Forwarded-For` is believed. Default none.
     pub trusted_proxies: Vec<IpNet>,
-    /// Streams and polls of one address at once, which is an IPv4 address or an IPv6 network of 64
-    /// bits; one more is turned away. `None` for any number. Default `None`.
-    pub connections_per_address_max: Option<usize>,
-    /// Streams and polls of one user at once; one more is turned away. `None` for any number.
-    /// Default `None`.
-    pub connections_per_user_max: Option<usize>,
-    /// How fast a user, or where none is known an address, may open streams and polls; `None` for any
-    /// rate. What is faster is turned away. Default `None`.
-    pub connect_rate: Option<Rate>,
-    /// How fast a user, or where none is known an address, may publish events; `None` for any rate.
-    /// What is faster is refused, and NDJSON is read more slowly. Default `None`.
-    pub publish_rate: Option<Rate>,
     /// Whose tokens are believed, and who else is asked. Default [`Access::open`]: everyone who
     /// reaches the hub may publish and subscribe.
     pub access: Access,
@@ -88,6 +75,85 @@ pub struct HttpOptions {
     /// Certificate and key with which [`serve`](crate::serve) encrypts; `None` for plain HTTP.
     /// Default `None`.
     pub tls: Option<Tls>,
+    /// Attempts to change the configuration of the process, for the metrics; count them here.
+    pub reloads: Arc<ReloadCounts>,
+}
+
+/// What one client may take and send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Bytes of a JSON or form body. Does not apply to NDJSON, which is streamed. While the hub
+    /// is served it can be raised as far as all bodies together may go. Default 16 MiB.
+    pub body_bytes_max: usize,
+    /// Topics of one event. Default 64.
+    pub topics_max: usize,
+    /// Selectors of one subscription. Default 100.
+    pub selectors_max: usize,
+    /// Streams and polls of one address at once, which is an IPv4 address or an IPv6 network of 64
+    /// bits; one more is turned away. `None` for any number. Default `None`.
+    pub connections_per_address_max: Option<usize>,
+    /// Streams and polls of one user at once; one more is turned away. `None` for any number.
+    /// Default `None`.
+    pub connections_per_user_max: Option<usize>,
+    /// How fast a user, or where none is known an address, may open streams and polls; `None` for any
+    /// rate. What is faster is turned away. Default `None`.
+    pub connect_rate: Option<Rate>,
+    /// How fast a user, or where none is known an address, may publish events; `None` for any rate.
+    /// What is faster is refused, and NDJSON is read more slowly. Default `None`.
+    pub publish_rate: Option<Rate>,
+}
+
+/// The [`HttpLimits`] of now; cheap to clone, and all clones are one.
+///
+/// A change counts for what clients ask for from then on: streams that are open stay, and those that
+/// were opened while there was no limit for them are not counted.
+#[derive(Debug, Clone, Default)]
+pub struct CurrentLimits(Arc<ArcSwap<HttpLimits>>);
+
+impl CurrentLimits {
+    /// What they are now.
+    pub fn load(&self) -> Arc<HttpLimits> {
+        self.0.load_full()
+    }
+
+    /// Puts others in their place.
+    pub fn change(&self, limits: HttpLimits) {
+        self.0.store(Arc::new(limits));
+    }
+}
+
+impl From<HttpLimits> for CurrentLimits {
+    fn from(limits: HttpLimits) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(limits)))
+    }
+}
+
+/// How often a process was told to read its configuration again, and what came of it.
+#[derive(Debug, Default)]
+pub struct ReloadCounts {
+    applied: AtomicU64,
+    refused: AtomicU64,
+    last_refused: AtomicBool,
+}
+
+impl ReloadCounts {
+    /// Counts one more: it was put into effect, or refused as a whole.
+    pub fn count(&self, was_applied: bool) {
+        let count = if was_applied { &self.applied } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.last_refused.store(!was_applied, Ordering::Relaxed);
+    }
+
+    /// Outcomes, and how often each came about.
+    pub(crate) fn all(&self) -> [(&'static str, u64); 2] {
+        [("applied", &self.applied), ("refused", &self.refused)]
+            .map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the configuration that was read last is in effect.
+    pub(crate) fn is_current(&self) -> bool {
+        !self.last_refused.load(Ordering::Relaxed)
+    }
 }
 
 impl Default for HttpOptions {
@@ -95,12 +161,10 @@ impl Default for HttpOptions {
         Self {
             cors_origins: Vec::new(),
             hosts: None,
-            body_bytes_max: 16 << 20,
+            limits: CurrentLimits::default(),
             bodies_bytes_max: 128 << 20,
             body_timeout: Duration::from_secs(30),
             array_events_max: 100_000,
-            topics_max: 64,
-            selectors_max: 100,
             drain: Duration::from_secs(5),
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(15),
@@ -108,10 +172,6 @@ impl Default for HttpOptions {
             streams_per_connection_max: 256,
             proxy_protocol_from: Vec::new(),
             trusted_proxies: Vec::new(),
-            connections_per_address_max: None,
-            connections_per_user_max: None,
-            connect_rate: None,
-            publish_rate: None,
             access: Access::open(),
             anonymous: false,
             default_private: false,
@@ -122,6 +182,21 @@ impl Default for HttpOptions {
             open_operation: false,
             public_figures: true,
             tls: None,
+            reloads: Arc::default(),
+        }
+    }
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 16 << 20,
+            topics_max: 64,
+            selectors_max: 100,
+            connections_per_address_max: None,
+            connections_per_user_max: None,
+            connect_rate: None,
+            publish_rate: None,
         }
     }
 }

@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::account::Account;
 
-/// Counts places that are taken, at most `each_max` by one account. What it remembers is as much as
-/// there are accounts with a place.
-#[derive(Debug)]
+/// Counts places that are taken. What it remembers is as much as there are accounts with a place.
+#[derive(Debug, Default)]
 pub(crate) struct Places {
-    each_max: usize,
     taken: Mutex<HashMap<Account, usize>>,
 }
 
@@ -22,24 +20,16 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(each_max: usize) -> Arc<Self> {
-        Arc::new(Self { each_max, taken: Mutex::default() })
-    }
-
-    /// One more place for an account; `None` if it has as many as it may have.
-    pub(crate) fn take(self: &Arc<Self>, account: Account) -> Option<Place> {
+    /// One more place for an account; `None` if it has as many as each may have now.
+    pub(crate) fn take(self: &Arc<Self>, account: Account, each_max: usize) -> Option<Place> {
         let mut taken = self.lock();
         match taken.entry(account) {
-            Entry::Occupied(count) if *count.get() >= self.each_max => return None,
-            Entry::Vacant(_) if self.each_max == 0 => return None,
+            Entry::Occupied(count) if *count.get() >= each_max => return None,
+            Entry::Vacant(_) if each_max == 0 => return None,
             Entry::Occupied(mut count) => *count.get_mut() += 1,
             Entry::Vacant(none) => drop(none.insert(1)),
         }
         Some(Place { places: Arc::clone(self), account })
-    }
-
-    pub(crate) fn each_max(&self) -> usize {
-        self.each_max
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Account, usize>> {
@@ -81,20 +71,21 @@ mod tests {
     fn an_account_has_as_many_places_as_it_may_have() {
         let [one, other] = accounts(2)[..] else { panic!() };
         for each_max in 0..4 {
-            let places = Places::new(each_max);
-            let mut taken: Vec<_> = (0..each_max).map(|_| places.take(one).unwrap()).collect();
-            assert!(places.take(one).is_none(), "{each_max}");
-            assert_eq!(places.take(other).is_some(), each_max > 0);
+            let places = Arc::new(Places::default());
+            let mut taken: Vec<_> =
+                (0..each_max).map(|_| places.take(one, each_max).unwrap()).collect();
+            assert!(places.take(one, each_max).is_none(), "{each_max}");
+            assert_eq!(places.take(other, each_max).is_some(), each_max > 0);
             if taken.pop().is_some() {
-                assert!(places.take(one).is_some());
+                assert!(places.take(one, each_max).is_some());
             }
         }
     }
 
     #[test]
     fn nothing_is_remembered_of_who_holds_no_place() {
-        let places = Places::new(1);
-        let taken: Vec<_> = accounts(10_000).into_iter().map(|it| places.take(it)).collect();
+        let places = Arc::new(Places::default());
+        let taken: Vec<_> = accounts(10_000).into_iter().map(|it| places.take(it, 1)).collect();
         assert!(taken.iter().all(Option::is_some));
         assert_eq!(places.lock().len(), 10_000);
         drop(taken);

@@ -45,7 +45,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let publisher = Publisher::of(app, &head).await.map_err(Problem::closing)?;
     let mut share = app.body_budget().share();
-    let body_bytes_max = app.options().body_bytes_max;
+    let body_bytes_max = app.body_bytes_max();
     match media_type.as_str() {
         "application/json" => {
             let body = whole(body, body_bytes_max, &mut share);

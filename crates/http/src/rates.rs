@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -47,7 +48,6 @@ impl<C: Clock> Rates<C> {
         let [per_second, burst] =
             [rate.per_second, rate.burst].map(|it| NonZeroU32::new(it).unwrap_or(NonZeroU32::MIN));
         let quota = Quota::per_second(per_second).allow_burst(burst);
-        let rate = Rate { per_second: per_second.get(), burst: burst.get() };
         let limiter = RateLimiter::new(quota, Marks::new(accounts_max), clock);
         Self { rate, limiter, checks: AtomicU32::new(0) }
     }
@@ -74,8 +74,27 @@ impl<C: Clock> Rates<C> {
         }
     }
 
+    /// With what 0 stands for.
     pub(crate) fn rate(&self) -> Rate {
-        self.rate
+        let Rate { per_second, burst } = self.rate;
+        Rate { per_second: per_second.max(1), burst: burst.max(1) }
+    }
+}
+
+/// Holds every account to the rate of now. When that changes, each may do as much at once as if it had
+/// done nothing for a while.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentRates(ArcSwapOption<Rates>);
+
+impl CurrentRates {
+    pub(crate) fn of(&self, rate: Option<Rate>) -> Option<Arc<Rates>> {
+        let rates = self.0.load_full();
+        if rates.as_ref().map(|rates| rates.rate) == rate {
+            return rates;
+        }
+        let rates = rate.map(Rates::new).map(Arc::new);
+        self.0.store(rates.clone());
+        rates
     }
 }
 

@@ -12,34 +12,80 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::HttpOptions;
-use crate::connection::{self, Limits, Server};
+use crate::connection::{self, Limits, Phase, Server};
 use crate::options::HEAD_BYTES_MIN;
 use crate::router::front;
 use crate::waiting_room::WaitingRoom;
 
-/// Serves a hub until `shutdown` completes, then drains: no new connections, ready turns `503`,
-/// streams are told to come back and end spread over `drain`. Returns when all connections have
-/// ended, or `drain` and three seconds later.
-///
-/// It speaks HTTP/1.1, and HTTP/2 to clients that begin with it; with [`HttpOptions::tls`] it speaks
-/// TLS alone, and over it HTTP/2 to clients that offer that. A stream over HTTP/1.1 is written by the hub's shards, which own its socket.
-///
-/// Connections are accepted by as many tasks as the machine has cores. The listener's socket
-/// options are set here, and inherited by the connections where the system does that.
+/// How a hub stops being served. In any case it is not ready from then on, each answer over HTTP/1.1
+/// is the last on its connection, and HTTP/2 clients are told to ask on another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It serves on for `delay`, in which load balancers find out that it is not ready. Then it
+    /// refuses publishes and new streams, tells those that are open to come back, and ends them spread
+    /// over `drain`.
+    Shutdown {
+        /// Before anything but readiness changes.
+        delay: Duration,
+        /// How long ending streams is spread over.
+        drain: Duration,
+        /// Whether somebody else has the listening sockets as well: then, once `delay` has passed, new
+        /// connections wait for whoever accepts them next. Else they are answered until all streams
+        /// have ended.
+        is_succeeded: bool,
+    },
+    /// Another process goes on with the listening sockets, and new connections are left to it at
+    /// once. Publishes on connections that are open are taken until the streams have ended,
+    /// spread over `drain`.
+    HandOver {
+        /// How long ending streams is spread over.
+        drain: Duration,
+    },
+}
+
+/// Serves a hub until `shutdown` completes, and then [shuts down](Ending::Shutdown), without delay and
+/// with [`HttpOptions::drain`]. All else is as for [`serve_until`].
 ///
 /// # Errors
 ///
-/// If the listener cannot say where it listens. Failures of single connections are no errors.
+/// As [`serve_until`].
 pub async fn serve(
     listener: TcpListener,
     hub: Hub,
     options: HttpOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let drain = options.drain;
+    let ending =
+        Ending::Shutdown { delay: Duration::ZERO, drain: options.drain, is_succeeded: false };
+    let end = async move {
+        shutdown.await;
+        ending
+    };
+    serve_until(vec![listener], hub, options, end).await
+}
+
+/// Serves a hub until `end` completes, and then ends as that says. Returns when all connections have
+/// ended, or the delay, the drain and three seconds later; nothing of it is left then.
+///
+/// It speaks HTTP/1.1, and HTTP/2 to clients that begin with it; with [`HttpOptions::tls`] it speaks
+/// TLS alone, and over it HTTP/2 to clients that offer that. A stream over HTTP/1.1 is written by the
+/// hub's shards, which own its socket.
+///
+/// Connections of each listener are accepted by as many tasks as the machine has cores. The socket
+/// options of the listeners are set here, and inherited by the connections where the system does that.
+///
+/// # Errors
+///
+/// None yet. Failures of single connections are no errors.
+pub async fn serve_until(
+    listeners: Vec<TcpListener>,
+    hub: Hub,
+    options: HttpOptions,
+    end: impl Future<Output = Ending>,
+) -> io::Result<()> {
     let access = options.access.clone();
     let write_timeout = hub.options().write_timeout;
-    let (closing, is_closing) = watch::channel(false);
+    let (phase, is_in) = watch::channel(Phase::Serving);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let tls = options.tls.clone();
     let mut beside = JoinSet::new();
@@ -62,27 +108,50 @@ pub async fn serve(
         proxy_protocol_from,
         waiting_room,
         write_timeout,
-        closing: is_closing,
+        phase: is_in,
         _open: open,
     });
-    prepare(&SockRef::from(&listener), write_timeout);
-    let listener = Arc::new(listener);
-    let mut accepting = JoinSet::new();
-    for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-        accepting.spawn(accept(Arc::clone(&server), Arc::clone(&listener)));
+    let mut accepting = accept_all(&server, listeners);
+    let ending = end.await;
+    server.front.leave();
+    phase.send_replace(Phase::Leaving);
+    // Users who come back elsewhere are news for elsewhere; both may take as long as draining does.
+    match ending {
+        Ending::Shutdown { delay, drain, is_succeeded } => {
+            tokio::time::sleep(delay).await;
+            if is_succeeded {
+                accepting.shutdown().await;
+            }
+            tokio::join!(access.finish(drain + GRACE), hub.shutdown(drain));
+        }
+        Ending::HandOver { drain } => {
+            accepting.shutdown().await;
+            tokio::join!(access.finish(drain + GRACE), hub.hand_over(drain));
+        }
     }
-    shutdown.await;
     beside.shutdown().await;
     accepting.shutdown().await;
-    drop(listener);
     // Connections hold the server, and with it the only sender: the channel ends with the last of
-    // them. Those that shards have taken over are ended by the hub.
+    // them. Those that shards have taken over were ended by the hub.
     drop(server);
-    // Users who come back elsewhere are news for elsewhere; both may take as long as draining does.
-    tokio::join!(access.finish(drain + GRACE), hub.shutdown(drain));
-    closing.send_replace(true);
-    let _ = tokio::time::timeout(GRACE, all_closed.recv()).await;
+    phase.send_replace(Phase::Ending);
+    if tokio::time::timeout(GRACE, all_closed.recv()).await.is_err() {
+        phase.send_replace(Phase::Over);
+        all_closed.recv().await;
+    }
     Ok(())
+}
+
+fn accept_all(server: &Arc<Server>, listeners: Vec<TcpListener>) -> JoinSet<()> {
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        prepare(&SockRef::from(&listener), server.write_timeout);
+        let listener = Arc::new(listener);
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            accepting.spawn(accept(Arc::clone(server), Arc::clone(&listener)));
+        }
+    }
+    accepting
 }
 
 async fn accept(server: Arc<Server>, listener: Arc<TcpListener>) {

@@ -118,7 +118,7 @@ async fn admitting(app: &App, head: &Parts) -> Result<Admitting, Problem> {
         let (caller, expires_at) = (opened.stream().caller.clone(), Some(opened.expires_at()));
         return Ok(Admitting { wanted, caller, expires_at, ticket: Some(Arc::new(opened)) });
     }
-    let mut wanted = Wanted::parse(query.as_bytes(), app.options().selectors_max)?;
+    let mut wanted = Wanted::parse(query.as_bytes(), app.limits().selectors_max)?;
     wanted.resume_by_header(&head.headers);
     let caller = Caller::of(app, head).await?;
     let caller = caller.admitted(app, head, &wanted).await?;

@@ -36,6 +36,8 @@ struct Inner {
     room: Arc<Semaphore>,
     /// What one user, or else one address, has of them.
     places: Arc<Places>,
+    /// Tickets of one source.
+    each_max: usize,
     accounts: Accounts,
 }
 
@@ -67,7 +69,8 @@ impl Tickets {
         Self(Arc::new(Inner {
             book: Mutex::new(TicketBook::new(tickets_max)),
             room: Arc::new(Semaphore::new(pieces)),
-            places: Places::new(tickets_max.div_ceil(SHARES)),
+            places: Arc::default(),
+            each_max: tickets_max.div_ceil(SHARES),
             accounts: Accounts::default(),
         }))
     }
@@ -87,7 +90,8 @@ impl Tickets {
         let now = now();
         self.book().forget_expired(now);
         let account = self.0.accounts.source(source);
-        let place = account.map(|account| self.0.places.take(account).ok_or_else(too_many));
+        let Inner { places, each_max, .. } = &*self.0;
+        let place = account.map(|account| places.take(account, *each_max).ok_or_else(too_many));
         let pieces = u32::try_from(wanted.bytes().div_ceil(PIECE_BYTES)).map_err(|_| too_many())?;
         let room = Arc::clone(&self.0.room).try_acquire_many_owned(pieces.max(1));
         let stream = TicketStream {
@@ -228,7 +232,7 @@ async fn issue_for(app: &App, request: Request) -> Result<Issued, Problem> {
         let detail = format!("Give a number of seconds from 1 to {TICKET_LIFETIME_MAX_SECONDS}.");
         return Err(Problem::new(Kind::InvalidField, detail).field("lifetime"));
     }
-    let wanted = Wanted::from_json(json, app.options().selectors_max)?;
+    let wanted = Wanted::from_json(json, app.limits().selectors_max)?;
     let caller = caller.admitted(app, &head, &wanted).await?;
     let expires_at = caller.expires_at().unwrap_or(u64::MAX).min(now() + lifetime);
     let address = app.client_address(&head.extensions, &head.headers);

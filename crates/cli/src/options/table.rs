@@ -68,8 +68,8 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         default: Default::None,
         group: Group::Listening,
         help: "The certificate's private key, a PEM file",
-        reference: "Without a passphrase. It may be the same file as `tls_cert`. Both are read when the \
-                    hub starts.",
+        reference: "Without a passphrase. It may be the same file as `tls_cert`. Both are read \
+                    again when they have changed.",
         kind: Kind::File(|settings| &mut settings.tls_key),
     },
     OptionRow {
@@ -151,6 +151,18 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         kind: Kind::Networks(|settings| &mut settings.proxy_protocol),
     },
     OptionRow {
+        name: "takeover",
+        value_name: "PATH",
+        default: Default::None,
+        group: Group::Listening,
+        help: "Take over from the hub that runs, by this Unix socket, and let the next one do so",
+        reference: "If a hub with the same option runs, this one gets its listening sockets, so that no \
+                    connection is refused, and that one drains and ends. If none runs, this one starts \
+                    as always. Both have to be of the same user. See \
+                    [replacing nodes](../operate/replacing-nodes.md#taking-over).",
+        kind: Kind::File(|settings| &mut settings.takeover),
+    },
+    OptionRow {
         name: "config",
         value_name: "FILE",
         default: Default::None,
@@ -178,7 +190,7 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         help: "Trust tokens signed with the key in this file; may be repeated",
         reference: "A secret as text, a public key, private key or certificate as PEM, a JWK, or a JWK set. \
                     A token's key id is only a hint: each key of the right algorithm is tried. Files are \
-                    read when the hub starts.",
+                    read when the hub starts, and at a reload.",
         kind: Kind::Files(|settings| &mut settings.key_file),
     },
     OptionRow {
@@ -614,6 +626,21 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
             min: Duration::ZERO,
             max: HOUR,
             field: |settings| &mut settings.drain,
+        },
+    },
+    OptionRow {
+        name: "drain-delay",
+        value_name: "TIME",
+        default: Default::Text("0s"),
+        group: Group::Streams,
+        help: "On shutdown, serve on for this long before draining, and only say not to be ready",
+        reference: "Gives load balancers the time to find out by `/health/ready` and to send new clients \
+                    elsewhere: a little more than the time between two checks, times the failed ones \
+                    that they ask for.",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: HOUR,
+            field: |settings| &mut settings.drain_delay,
         },
     },
     OptionRow {

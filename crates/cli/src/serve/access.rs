@@ -2,7 +2,7 @@
 
 use tidings_access::{
     Access, AccessError, AccessOptions, AuthorityOptions, AuthorizationWebhook, ConnectionWebhook,
-    JwksOptions, WebUrlError, WebhookSecret,
+    JwksOptions, PreparedAuthorities, WebUrlError, WebhookSecret,
 };
 
 use crate::failure::Failure;
@@ -44,28 +44,49 @@ pub(super) fn options(settings: &Settings, trust: &Trust) -> Result<AccessOption
     Ok(options)
 }
 
-/// Begins to tell who may do what.
+/// Gets the keys of authorities that are to take the place of those that are believed.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] when keys cannot be fetched, or what is kept cannot be read.
-pub(super) async fn start(options: AccessOptions) -> Result<Access, Failure> {
-    if options.authorities.is_empty()
+/// [`Failure::Failed`] when they cannot be fetched.
+pub(super) async fn prepare(
+    access: &Access,
+    authorities: Vec<AuthorityOptions>,
+) -> Result<PreparedAuthorities, Failure> {
+    access.prepare(authorities).await.map_err(|error| cannot_tell(&error))
+}
+
+/// Begins to tell who may do what, by keys that are there already.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] when what is kept cannot be read.
+pub(super) async fn start(
+    options: AccessOptions,
+    authorities: Option<PreparedAuthorities>,
+) -> Result<Access, Failure> {
+    if authorities.is_none()
         && options.authorization_webhook.is_none()
         && options.connection_webhook.is_none()
     {
         return Ok(Access::open());
     }
-    Access::start(options).await.map_err(|error| {
-        let advice = match &error {
-            AccessError::NoUsableKey { .. } => {
-                "start the server of the key set first, or give the key with --key-file"
-            }
-            AccessError::File { .. } => "give a folder that the hub may write to, with --data",
-            _ => return Failure::Failed(format!("cannot tell who may do what: {error}")),
-        };
-        Failure::Failed(format!("cannot tell who may do what: {error}\n  {advice}"))
-    })
+    let access = Access::start(options).await.map_err(|error| cannot_tell(&error))?;
+    if let Some(authorities) = authorities {
+        access.adopt(authorities);
+    }
+    Ok(access)
+}
+
+fn cannot_tell(error: &AccessError) -> Failure {
+    let advice = match error {
+        AccessError::NoUsableKey { .. } => {
+            "start the server of the key set first, or give the key with --key-file"
+        }
+        AccessError::File { .. } => "give a folder that the hub may write to, with --data",
+        _ => return Failure::Failed(format!("cannot tell who may do what: {error}")),
+    };
+    Failure::Failed(format!("cannot tell who may do what: {error}\n  {advice}"))
 }
 
 fn authority(trusted: &TrustedAuthority) -> Result<AuthorityOptions, Failure> {

@@ -26,6 +26,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
     loaded(settings, None).map(drop)
 }
 
+/// Reads the certificate again.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] with what is wrong and what to do; the one in use stays.
+pub(super) fn reload(tls: &Tls) -> Result<(), Failure> {
+    tls.reload().map_err(|error| Failure::Usage(cannot_encrypt(&error)))
+}
+
 fn loaded(settings: &Settings, self_signed: Option<&Path>) -> Result<Option<Tls>, Failure> {
     let serve = &settings.serve;
     let tls = if let (Some(cert), Some(key)) = (&serve.tls_cert, &serve.tls_key) {

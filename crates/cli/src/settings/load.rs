@@ -1,6 +1,7 @@
 //! Collects the settings from the command line, the environment and the file.
 
 use std::env;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
@@ -13,7 +14,7 @@ use crate::options::{OptionRow, option_named};
 use crate::selectors::{is_misleading, told_misleading};
 use crate::settings::contradictions::doubts;
 use crate::settings::file::SettingsFile;
-use crate::settings::{Origin, Settings, merge, merge_one, misspelt_variables};
+use crate::settings::{Origin, Settings, is_given, merge_on, merge_one, misspelt_variables};
 
 /// The settings, and how they were found.
 pub(crate) struct Loaded {
@@ -31,6 +32,16 @@ pub(crate) struct Loaded {
 ///
 /// [`Failure::Usage`] with everything that is wrong.
 pub(crate) fn load(matches: &ArgMatches) -> Result<Loaded, Failure> {
+    load_on(matches, None)
+}
+
+/// Loads the settings of a hub whose sockets were passed to it; `passed` is the address of the one that
+/// most can reach.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(crate) fn load_on(matches: &ArgMatches, passed: Option<SocketAddr>) -> Result<Loaded, Failure> {
     let flags = |name: &str| flag(matches, name);
     let file = named_file(&flags);
     let read = match &file {
@@ -38,8 +49,17 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Loaded, Failure> {
         None => None,
     };
     let cores = thread::available_parallelism().map_or(1, usize::from).min(CORES_MAX);
-    let settings = merge(&flags, &variable, read.as_ref(), cores).map_err(usage)?;
+    let settings = merge_on(passed, &flags, &variable, read.as_ref(), cores).map_err(usage)?;
     let mut warnings = misspelt();
+    if let Some(passed) = passed {
+        let given = merge_one("listen", &flags, &variable, read.as_ref()).map_err(usage)?.listen;
+        if is_given("listen", &flags, &variable, read.as_ref()) && given != passed {
+            warnings.push(format!(
+                "listen is {given}, and the sockets that were passed (LISTEN_FDS) are for {passed}: \
+                 those are used"
+            ));
+        }
+    }
     warnings.extend(misleading_rules(&settings.serve.retention));
     warnings.extend(doubts(&settings));
     Ok(Loaded { settings, file, warnings })

@@ -66,6 +66,20 @@ impl Http2 {
         body
     }
 
+    /// Waits until it may not ask for more here.
+    pub(crate) async fn check_is_told_to_go(&mut self) {
+        let refused = async {
+            while let Ok(mut requests) = self.requests.clone().ready().await {
+                let request = Request::get("https://localhost/health/live").body(()).unwrap();
+                let Ok((response, _)) = requests.send_request(request, true) else { return };
+                if response.await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, refused).await.unwrap();
+    }
+
     /// Waits for the end of the connection. That its own farewell comes too late is no error.
     pub(crate) async fn ended(self) {
         let ended = timeout(PATIENCE, self.ended).await.unwrap().unwrap();

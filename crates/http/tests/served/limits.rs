@@ -6,11 +6,15 @@ use serde_json::Value;
 use tidings::HubOptions;
 use tidings_access::{Access, AccessOptions, AuthorityOptions};
 use tidings_auth::{Authority, Claims, Key, SigningKey};
-use tidings_http::{HttpOptions, Rate};
+use tidings_http::{CurrentLimits, HttpLimits, HttpOptions, Rate};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
 use crate::server::Served;
+
+fn limited(limits: HttpLimits) -> HttpOptions {
+    HttpOptions { limits: limits.into(), ..HttpOptions::default() }
+}
 
 /// A proxy on this machine tells for whom it asks.
 fn behind_a_proxy(options: HttpOptions) -> HttpOptions {
@@ -97,7 +101,8 @@ async fn metric(served: &Served, name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_as_many_streams_as_it_may_have_and_others_do_not_notice() {
-    let options = HttpOptions { connections_per_address_max: Some(2), ..HttpOptions::default() };
+    let options =
+        limited(HttpLimits { connections_per_address_max: Some(2), ..HttpLimits::default() });
     let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
     for (first, same, other) in [
         ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
@@ -137,7 +142,7 @@ async fn an_address_has_as_many_streams_as_it_may_have_and_others_do_not_notice(
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_open_at_a_rate() {
     let rate = Rate { per_second: 1, burst: 3 };
-    let options = HttpOptions { connect_rate: Some(rate), ..HttpOptions::default() };
+    let options = limited(HttpLimits { connect_rate: Some(rate), ..HttpLimits::default() });
     let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
     let begun = Instant::now();
     let mut open = Vec::new();
@@ -167,7 +172,7 @@ async fn streams_open_at_a_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_published_at_a_rate() {
     let rate = Rate { per_second: 1, burst: 3 };
-    let options = HttpOptions { publish_rate: Some(rate), ..HttpOptions::default() };
+    let options = limited(HttpLimits { publish_rate: Some(rate), ..HttpLimits::default() });
     let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
     let array = |events| format!("[{}]", vec![r#"{"topic":"a"}"#; events].join(","));
     let json = "application/json";
@@ -204,7 +209,7 @@ async fn events_are_published_at_a_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ndjson_is_read_as_fast_as_it_may_be_published() {
     let rate = Rate { per_second: 1_000, burst: 100 };
-    let options = HttpOptions { publish_rate: Some(rate), ..HttpOptions::default() };
+    let options = limited(HttpLimits { publish_rate: Some(rate), ..HttpLimits::default() });
     let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
     let begun = Instant::now();
     let body = "{\"topic\":\"a\"}\n".repeat(500);
@@ -224,9 +229,8 @@ async fn ndjson_is_read_as_fast_as_it_may_be_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_has_as_many_streams_as_it_may_have_from_wherever() {
     let (access, line) = users().await;
-    let connections_per_user_max = Some(2);
-    let options =
-        HttpOptions { access, connections_per_user_max, anonymous: true, ..HttpOptions::default() };
+    let limits = HttpLimits { connections_per_user_max: Some(2), ..HttpLimits::default() };
+    let options = HttpOptions { access, anonymous: true, ..limited(limits) };
     let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
     let (ada, bob, nameless) = (line(Some("ada")), line(Some("bob")), line(None));
     let one = subscribe_as(&served, "192.0.2.1", &ada).await.unwrap();
@@ -254,7 +258,8 @@ async fn a_user_has_as_many_streams_as_it_may_have_from_wherever() {
 async fn a_user_publishes_at_one_rate_from_wherever() {
     let (access, line) = users().await;
     let publish_rate = Some(Rate { per_second: 1, burst: 3 });
-    let options = HttpOptions { access, publish_rate, ..HttpOptions::default() };
+    let limits = HttpLimits { publish_rate, ..HttpLimits::default() };
+    let options = HttpOptions { access, ..limited(limits) };
     let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
     let json = "application/json";
     let array = r#"[{"topic":"a"},{"topic":"a"},{"topic":"a"}]"#;
@@ -270,4 +275,38 @@ async fn a_user_publishes_at_one_rate_from_wherever() {
     assert!((1..=most).contains(&taken), "{taken} of {most}");
     let (head, _) = publish_as(&served, "192.0.2.0", &bob, json, array).await;
     assert!(head.starts_with("HTTP/1.1 200"), "others do not notice: {head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_change_while_the_hub_is_served_and_open_streams_stay() {
+    let each = |count| HttpLimits {
+        connections_per_address_max: Some(count),
+        publish_rate: Some(Rate { per_second: 1, burst: 1 }),
+        topics_max: 1,
+        ..HttpLimits::default()
+    };
+    let limits = CurrentLimits::from(each(2));
+    let options = HttpOptions { limits: limits.clone(), ..HttpOptions::default() };
+    let served = Served::start(behind_a_proxy(options), HubOptions::default()).await;
+    let streams = [0, 1].map(|_| subscribe(&served, "192.0.2.1"));
+    let [one, two] = streams;
+    let (mut one, _two) = (one.await.unwrap(), two.await.unwrap());
+    let (json, array) = ("application/json", r#"[{"topic":"a"},{"topic":"a"}]"#);
+    let (head, _) = publish(&served, "192.0.2.9", json, array).await;
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+
+    limits.change(each(1));
+    assert!(subscribe(&served, "192.0.2.1").await.is_none());
+    limits.change(each(3));
+    let _three = subscribe(&served, "192.0.2.1").await.unwrap();
+    assert!(subscribe(&served, "192.0.2.1").await.is_none(), "those from before are counted");
+    limits.change(HttpLimits { topics_max: 1, ..HttpLimits::default() });
+    let (head, _) = publish(&served, "192.0.2.9", json, r#"{"topic":["a","b"]}"#).await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    limits.change(HttpLimits { topics_max: 2, body_bytes_max: 29, ..HttpLimits::default() });
+    let (head, _) = publish(&served, "192.0.2.9", json, array).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let (head, _) = publish(&served, "192.0.2.9", json, &format!("{array} ")).await;
+    assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+    assert!(one.chunk().await.contains("data: \n"), "the stream is there all the while");
 }

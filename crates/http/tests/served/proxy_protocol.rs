@@ -2,7 +2,7 @@
 
 use rustls::version::TLS13;
 use tidings::HubOptions;
-use tidings_http::HttpOptions;
+use tidings_http::{HttpLimits, HttpOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -52,7 +52,8 @@ async fn nobody_else_can_say_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_one_client_are_for_whom_it_names() {
-    let http = HttpOptions { connections_per_address_max: Some(1), ..from("127.0.0.1/32") };
+    let limits = HttpLimits { connections_per_address_max: Some(1), ..HttpLimits::default() };
+    let http = HttpOptions { limits: limits.into(), ..from("127.0.0.1/32") };
     let served = Served::start(http, HubOptions::default()).await;
     let mut open = Vec::new();
     for (address, is_let_in) in [

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tidings::{Hub, HubOptions, MemoryLog, Position, Record, Topic, random_epoch};
-use tidings_http::{HttpOptions, Tls, serve};
+use tidings_http::{Ending, HttpOptions, Tls, serve, serve_until};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -33,8 +33,7 @@ pub(crate) struct Served {
 impl Served {
     /// In plain.
     pub(crate) async fn start(http: HttpOptions, hub: HubOptions) -> Self {
-        let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
-        let hub = Hub::start(hub, Arc::new(log)).unwrap();
+        let hub = Self::hub(hub);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -42,6 +41,25 @@ impl Served {
         let shutdown = async move { drop(stopped.await) };
         let ended = tokio::spawn(serve(listener, hub.clone(), http, shutdown));
         Self { hub, address, certificate: None, stop, ended }
+    }
+
+    /// In plain, to end like this.
+    pub(crate) async fn until(ending: Ending) -> Self {
+        let hub = Self::hub(HubOptions::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let end = async move {
+            stopped.await.unwrap();
+            ending
+        };
+        let serving = serve_until(vec![listener], hub.clone(), HttpOptions::default(), end);
+        Self { hub, address, certificate: None, stop, ended: tokio::spawn(serving) }
+    }
+
+    fn hub(options: HubOptions) -> Hub {
+        let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
+        Hub::start(options, Arc::new(log)).unwrap()
     }
 
     pub(crate) async fn plain() -> Self {
@@ -135,8 +153,13 @@ impl Served {
 
     /// Asks the server to end; completes when it has.
     pub(crate) async fn stop(self) {
+        self.begin_to_stop().await.unwrap().unwrap();
+    }
+
+    /// Asks the server to end.
+    pub(crate) fn begin_to_stop(self) -> JoinHandle<io::Result<()>> {
         self.stop.send(()).unwrap();
-        self.ended.await.unwrap().unwrap();
+        self.ended
     }
 }
 
