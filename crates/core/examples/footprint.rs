@@ -30,8 +30,12 @@ fn main() {
 }
 
 fn populated(count: usize, own: bool) -> State {
-    let options =
-        StateOptions { heartbeat_ms: 15_000, write_timeout_ms: 30_000, log_retry_ms: 1_000 };
+    let options = StateOptions {
+        heartbeat_ms: 15_000,
+        write_timeout_ms: 30_000,
+        log_retry_ms: 1_000,
+        confirm_after_ms: 100,
+    };
     let mut state = State::new(Epoch::from_random(1), 1, options);
     for nth in 0..count {
         let topic = topic(if own { nth } else { 0 });
@@ -84,7 +88,7 @@ fn serve(state: &mut State) -> usize {
                     dropped: None,
                     is_scarce: false,
                 };
-                state.handle_read(subscriber, outcome, 0);
+                state.handle_read(subscriber, state.epoch(), outcome, 0);
             }
             effect => panic!("{effect:?} was not to come"),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slotmap::new_key_type;
 
-use crate::{Entry, Gap, Interest, Millis, Topic};
+use crate::{Entry, Gap, Interest, Millis, Position, Topic};
 
 new_key_type! {
     /// Names a subscriber of one [`HubState`](crate::HubState); never used twice.
@@ -77,14 +77,22 @@ pub enum Effect<P> {
         /// How many to find.
         wanted: u32,
     },
+    /// Find out whether a position was given out that this node has not seen, of this life of the log or
+    /// another one; answer with [`handle_confirmed`](crate::HubState::handle_confirmed).
+    Confirm {
+        /// For whom.
+        subscriber: SubscriberKey,
+        /// The position.
+        position: Position,
+    },
     /// End the stream; the subscriber is already forgotten.
     Close {
         /// Whose stream ends.
         subscriber: SubscriberKey,
         /// Why.
         reason: CloseReason,
-        /// The first offset that is not settled: where it would go on.
-        cursor: u64,
+        /// Everything up to here is settled: where it would go on.
+        settled: Position,
     },
 }
 
@@ -207,5 +215,19 @@ pub enum SeekOutcome {
         complete: bool,
     },
     /// The log cannot be read now.
+    Failed,
+}
+
+/// What the log says of a position that this node has not seen.
+#[derive(Debug, Clone, Copy)]
+pub enum ConfirmOutcome {
+    /// It was given out, by another node: this one will learn of it.
+    GivenOut,
+    /// Nobody has given it out in the present life of the log.
+    Unknown {
+        /// The oldest kept offset, or the next one if nothing is kept.
+        oldest: u64,
+    },
+    /// The log cannot be asked now.
     Failed,
 }

@@ -14,23 +14,29 @@
 //! later. One that conflates is offered, of what it is behind on, the newest event of each topic
 //! alone, and told how many were left out; what is live it is offered whole.
 //!
+//! The log may begin another life: then every subscriber is told that what it has seen is over, and goes on with
+//! what is kept. One that comes with an id that the log has given out elsewhere, and that is not known here yet,
+//! waits for it.
+//!
 //! Subscribers with equal interests form a group, and a published event is matched against groups.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use slotmap::{Key, SlotMap};
 
 use crate::conflation::{CONFLATED_TOPICS_MAX, Conflation};
 use crate::effect::{
-    Batch, CloseReason, Effect, ExpiryReason, Notice, ReadOutcome, SeekOutcome, SubscriberKey,
-    Write,
+    Batch, CloseReason, ConfirmOutcome, Effect, ExpiryReason, Notice, ReadOutcome, SeekOutcome,
+    SubscriberKey, Write,
 };
 use crate::finished_topics::FinishedTopics;
 use crate::short_vec::ShortVec;
 use crate::subscriber::{GroupKey, OptionalOffset, Phase, Search, StreamOptions, Subscriber};
 use crate::timer_wheel::{Tick, TimerWheel, tick_of};
-use crate::{Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, Topic, TopicIndex};
+use crate::{
+    Bounds, Entry, Epoch, Gap, GapReason, Interest, Millis, Position, Start, Topic, TopicIndex,
+};
 
 /// The times the state machine keeps.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +46,11 @@ pub struct StateOptions {
     pub heartbeat_ms: Millis,
     /// A subscriber that took nothing for this long while bytes waited is closed.
     pub write_timeout_ms: Millis,
-    /// How long to wait before a log that could not be read is tried again.
+    /// How long to wait at least before a log that could not be read is tried again; at most it is
+    /// twice that, so that those who wait do not come together.
     pub log_retry_ms: Millis,
+    /// How long the head may take to reach the id that someone came with, before the log is asked for that.
+    pub confirm_after_ms: Millis,
 }
 
 /// The subscribers of one shard and their places in the log.
@@ -61,6 +70,8 @@ pub struct HubState<P> {
     /// For those who conflate and are behind, and nobody else.
     conflations: HashMap<SubscriberKey, Box<Conflation<P>>>,
     conflated_topics_max: usize,
+    /// Those who are ahead of the head in this life of the log, with their cursors.
+    ahead: BTreeSet<(u64, SubscriberKey)>,
     /// The groups that one entry may be for; empty between calls.
     candidates: Vec<GroupKey>,
     /// What the entries being appended hold for each group they matched; empty between calls.
@@ -118,6 +129,7 @@ impl<P> HubState<P> {
             broadcasts: VecDeque::new(),
             conflations: HashMap::new(),
             conflated_topics_max: CONFLATED_TOPICS_MAX,
+            ahead: BTreeSet::new(),
             candidates: Vec::new(),
             touched: Vec::new(),
             due: Vec::new(),
@@ -146,9 +158,10 @@ impl<P> HubState<P> {
             self.announce(key, Notice::Gap(gap));
         }
         self.schedule(key, now);
-        match self.subscribers[key].rare().search {
-            Some(search) => self.seek(key, search),
-            None => self.advance(key, now),
+        match (start, self.subscribers[key].rare().search) {
+            (Start::Ahead(position), _) => self.wait_ahead(key, position.epoch, now),
+            (_, Some(search)) => self.seek(key, search),
+            _ => self.advance(key, now),
         }
         key
     }
@@ -195,10 +208,10 @@ impl<P> HubState<P> {
         self.subscribers.keys().filter(move |&key| after.is_none_or(|after| place(key) > after))
     }
 
-    /// What a subscriber wants, and the first offset that is not settled for it.
-    pub fn subscriber(&self, key: SubscriberKey) -> Option<(&Arc<Interest>, u64)> {
+    /// What a subscriber wants, and up to where everything is settled for it.
+    pub fn subscriber(&self, key: SubscriberKey) -> Option<(&Arc<Interest>, Position)> {
         let subscriber = self.subscribers.get(key)?;
-        Some((&self.groups[subscriber.group].interest, self.settled(key)))
+        Some((&self.groups[subscriber.group].interest, self.stands_at(key)))
     }
 
     /// Takes events that have been appended to the log, in order and without a hole.
@@ -243,6 +256,7 @@ impl<P> HubState<P> {
             let batch = (!entries.is_empty()).then(|| Arc::new(Batch { entries, next }));
             self.broadcasts.push_back(Broadcast { group, batch, next, remaining: None });
         }
+        self.overtake();
     }
 
     /// Takes note that events up to, not including, `next` have been appended but cannot be handed
@@ -259,12 +273,7 @@ impl<P> HubState<P> {
             .flat_map(|group| group.live.as_slice().iter().map(|&key| (key, self.settled(key))))
             .collect();
         self.head = self.head.max(next);
-        for group in self.groups.values_mut() {
-            let topics = group.interest.exact_topics().into_iter().flatten();
-            let known =
-                topics.filter_map(|topic| Some((topic.clone(), finished(&group.interest, topic)?)));
-            group.finished.replace(&group.interest, &known.collect::<Vec<_>>(), self.head);
-        }
+        self.ask_finished(finished);
         for (key, cursor) in settled {
             if cursor < self.head {
                 self.leave_live(key);
@@ -273,6 +282,38 @@ impl<P> HubState<P> {
             } else if self.is_finished(key) {
                 self.finish(key);
             }
+        }
+        self.overtake();
+    }
+
+    /// Takes note that the log has begun another life, of which `bounds` can be read; what is appended next
+    /// comes by [`handle_appended`](Self::handle_appended). Every subscriber is told that the life is over in
+    /// which it stood, and goes on with the oldest kept event. Who has no place yet looks for it anew. What was
+    /// asked of the log in another life needs no answer. `finished` is asked as in
+    /// [`handle_skipped`](Self::handle_skipped).
+    ///
+    /// # Panics
+    ///
+    /// If effects are left to be done.
+    pub fn handle_new_life(
+        &mut self,
+        epoch: Epoch,
+        bounds: Bounds,
+        finished: impl Fn(&Interest, &Topic) -> Option<u64>,
+        now: Millis,
+    ) {
+        let is_idle = self.effects.is_empty() && self.broadcasts.is_empty();
+        assert!(is_idle, "what happened in one life is done before the next begins");
+        let stood: Vec<(SubscriberKey, Position)> =
+            self.subscribers.keys().map(|key| (key, self.stands_at(key))).collect();
+        let ended = std::mem::replace(&mut self.epoch, epoch);
+        self.head = bounds.next;
+        self.ahead = BTreeSet::new();
+        self.conflations = HashMap::new();
+        self.groups.values_mut().for_each(|group| group.live = ShortVec::Empty);
+        self.ask_finished(finished);
+        for (key, stood_at) in stood {
+            self.begin_life(key, stood_at, ended, bounds, now);
         }
     }
 
@@ -329,9 +370,16 @@ impl<P> HubState<P> {
         }
     }
 
-    /// Takes the answer to [`Effect::Read`].
-    pub fn handle_read(&mut self, key: SubscriberKey, outcome: ReadOutcome<P>, now: Millis) {
-        if self.phase(key) != Some(Phase::Reading) {
+    /// Takes the answer to [`Effect::Read`]. `epoch` was that of the [state](Self::epoch) when the log was asked:
+    /// an answer of another life is of no use.
+    pub fn handle_read(
+        &mut self,
+        key: SubscriberKey,
+        epoch: Epoch,
+        outcome: ReadOutcome<P>,
+        now: Millis,
+    ) {
+        if epoch != self.epoch || self.phase(key) != Some(Phase::Reading) {
             return;
         }
         match outcome {
@@ -354,9 +402,15 @@ impl<P> HubState<P> {
         }
     }
 
-    /// Takes the answer to [`Effect::Seek`].
-    pub fn handle_sought(&mut self, key: SubscriberKey, outcome: SeekOutcome, now: Millis) {
-        if self.phase(key) != Some(Phase::Seeking) {
+    /// Takes the answer to [`Effect::Seek`]; `epoch` as in [`handle_read`](Self::handle_read).
+    pub fn handle_sought(
+        &mut self,
+        key: SubscriberKey,
+        epoch: Epoch,
+        outcome: SeekOutcome,
+        now: Millis,
+    ) {
+        if epoch != self.epoch || self.phase(key) != Some(Phase::Seeking) {
             return;
         }
         match outcome {
@@ -366,13 +420,47 @@ impl<P> HubState<P> {
                 let search = subscriber.rare().search;
                 let wanted = search.map_or(0, |search| search.wanted.saturating_sub(found));
                 if wanted == 0 || complete {
-                    subscriber.update_rare(|rare| rare.search = None);
+                    subscriber.update_rare(|rare| (rare.last, rare.search) = (0, None));
                     self.advance(key, now);
                 } else {
                     self.seek(key, Search { wanted, before });
                 }
             }
             SeekOutcome::Failed => self.wait_for_log(key, now),
+        }
+    }
+
+    /// Takes the answer to [`Effect::Confirm`]; `epoch` as in [`handle_read`](Self::handle_read).
+    pub fn handle_confirmed(
+        &mut self,
+        key: SubscriberKey,
+        epoch: Epoch,
+        outcome: ConfirmOutcome,
+        now: Millis,
+    ) {
+        if epoch != self.epoch || self.phase(key) != Some(Phase::Confirming) {
+            return;
+        }
+        self.subscribers[key].phase = Phase::Ahead;
+        let is_of_this_life = self.subscribers[key].rare().ahead_in == Some(self.epoch);
+        match outcome {
+            ConfirmOutcome::Unknown { oldest } => {
+                let stood_at = self.stands_at(key);
+                let reason =
+                    if is_of_this_life { GapReason::Invalid } else { GapReason::UnknownEpoch };
+                self.leave_ahead(key);
+                self.begin_anew(key, stood_at, reason, oldest);
+                return self.advance(key, now);
+            }
+            // The head will get there.
+            ConfirmOutcome::GivenOut if is_of_this_life => {}
+            // The other life will come; unless it is over by then as well.
+            ConfirmOutcome::GivenOut | ConfirmOutcome::Failed => {
+                self.ask_at(key, self.retry_at(key, now));
+            }
+        }
+        if let Some((_, reason)) = self.subscribers[key].rare().end.filter(|&(at, _)| at <= now) {
+            self.close(key, reason);
         }
     }
 
@@ -398,6 +486,11 @@ impl<P> HubState<P> {
     /// What to do next, or `None` when all is done.
     pub fn poll_effect(&mut self) -> Option<Effect<P>> {
         self.effects.pop_front().or_else(|| self.poll_broadcast())
+    }
+
+    /// Which life of the log this is about.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The first offset that has not been appended.
@@ -473,12 +566,132 @@ impl<P> HubState<P> {
         if rare.is_poll && rare.is_told {
             return self.close(key, CloseReason::PollDone);
         }
+        self.go_live(key);
+    }
+
+    fn go_live(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key];
         if subscriber.told_until == OptionalOffset::NONE {
             subscriber.told_until = Some(subscriber.cursor.saturating_sub(1)).into();
         }
         let live = &mut self.groups[subscriber.group].live;
         subscriber.phase = Phase::Live { place: live.len() as u32 };
         live.push(key);
+    }
+
+    /// Waits for an id of that life of the log, after which the subscriber is to begin.
+    fn wait_ahead(&mut self, key: SubscriberKey, epoch: Epoch, now: Millis) {
+        let subscriber = &mut self.subscribers[key];
+        let cursor = subscriber.cursor;
+        if epoch == self.epoch && cursor <= self.head {
+            subscriber.update_rare(|rare| rare.ahead_in = None);
+            return self.advance(key, now);
+        }
+        subscriber.phase = Phase::Ahead;
+        subscriber.update_rare(|rare| rare.ahead_in = Some(epoch));
+        let is_poll = subscriber.rare().is_poll;
+        if epoch == self.epoch {
+            self.ahead.insert((cursor, key));
+            // Nearly always the node is only a little behind the one that the client comes from.
+            if !is_poll {
+                return self.ask_at(key, now + self.options.confirm_after_ms);
+            }
+        }
+        self.confirm(key);
+    }
+
+    /// Moves on those whom the head has overtaken.
+    fn overtake(&mut self) {
+        while let Some(&(cursor, key)) = self.ahead.first()
+            && cursor <= self.head
+        {
+            self.leave_ahead(key);
+            if self.is_finished(key) {
+                self.finish(key);
+            } else if cursor < self.head {
+                self.read(key);
+            } else {
+                self.go_live(key);
+            }
+        }
+    }
+
+    fn leave_ahead(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key];
+        self.ahead.remove(&(subscriber.cursor, key));
+        subscriber.update_rare(|rare| (rare.ahead_in, rare.retry_at) = (None, None));
+    }
+
+    fn confirm(&mut self, key: SubscriberKey) {
+        let position = self.stands_at(key);
+        self.subscribers[key].phase = Phase::Confirming;
+        self.effects.push_back(Effect::Confirm { subscriber: key, position });
+    }
+
+    /// Asks the log at a time, or asks it again.
+    fn ask_at(&mut self, key: SubscriberKey, at: Millis) {
+        self.subscribers[key].update_rare(|rare| rare.retry_at = Some(at));
+        self.schedule_at(key, at);
+    }
+
+    fn retry_at(&self, key: SubscriberKey, now: Millis) -> Millis {
+        let retry_ms = self.options.log_retry_ms;
+        now + retry_ms + (self.subscribers[key].jitter() * retry_ms as f64) as Millis
+    }
+
+    /// Has a subscriber begin in a life of the log that is new for it.
+    fn begin_life(
+        &mut self,
+        key: SubscriberKey,
+        stood_at: Position,
+        ended: Epoch,
+        bounds: Bounds,
+        now: Millis,
+    ) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.update_rare(|rare| rare.retry_at = None);
+        let (phase, rare) = (subscriber.phase, subscriber.rare());
+        // Its place among the live ones is gone.
+        if let Phase::Live { .. } = phase {
+            subscriber.phase = Phase::Reading;
+        }
+        if rare.search.is_some() {
+            subscriber.cursor = bounds.next;
+            self.seek(key, Search { wanted: rare.last, before: bounds.next });
+        } else if rare.ahead_in.is_some_and(|epoch| epoch != ended) {
+            self.wait_ahead(key, stood_at.epoch, now);
+        } else {
+            subscriber.update_rare(|rare| rare.ahead_in = None);
+            self.begin_anew(key, stood_at, GapReason::UnknownEpoch, bounds.oldest);
+            if phase != Phase::Blocked {
+                self.advance(key, now);
+            }
+        }
+    }
+
+    /// Goes on at `oldest`, and says that it cannot be after where a subscriber stood.
+    fn begin_anew(
+        &mut self,
+        key: SubscriberKey,
+        stood_at: Position,
+        reason: GapReason,
+        oldest: u64,
+    ) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.cursor = oldest;
+        subscriber.resumed_after = OptionalOffset::NONE;
+        let is_at_head = oldest >= self.head;
+        subscriber.told_until = is_at_head.then(|| oldest.saturating_sub(1)).into();
+        self.announce(key, Notice::Gap(Gap::after(stood_at, oldest, reason)));
+    }
+
+    fn ask_finished(&mut self, finished: impl Fn(&Interest, &Topic) -> Option<u64>) {
+        for group in self.groups.values_mut() {
+            let topics = group.interest.exact_topics().into_iter().flatten();
+            let known =
+                topics.filter_map(|topic| Some((topic.clone(), finished(&group.interest, topic)?)));
+            group.finished.replace(&group.interest, &known.collect::<Vec<_>>(), self.head);
+        }
     }
 
     fn read(&mut self, key: SubscriberKey) {
@@ -633,11 +846,10 @@ impl<P> HubState<P> {
         let subscriber = &mut self.subscribers[key];
         let resumed_after = std::mem::replace(&mut subscriber.resumed_after, OptionalOffset::NONE);
         let notice = match resumed_after.get() {
-            Some(offset) => Notice::Gap(Gap {
-                requested: Position { epoch: self.epoch, offset }.to_string(),
-                oldest,
-                reason: GapReason::Trimmed,
-            }),
+            Some(offset) => {
+                let position = Position { epoch: self.epoch, offset };
+                Notice::Gap(Gap::after(position, oldest, GapReason::Trimmed))
+            }
             None => Notice::Lagged { missed, oldest },
         };
         self.announce(key, notice);
@@ -661,17 +873,14 @@ impl<P> HubState<P> {
     }
 
     fn wait_for_log(&mut self, key: SubscriberKey, now: Millis) {
-        let retry_at = now + self.options.log_retry_ms;
-        let subscriber = &mut self.subscribers[key];
-        subscriber.phase = Phase::WaitingForLog;
-        subscriber.update_rare(|rare| rare.retry_at = Some(retry_at));
-        self.schedule_at(key, retry_at);
+        self.subscribers[key].phase = Phase::WaitingForLog;
+        self.ask_at(key, self.retry_at(key, now));
     }
 
     fn close(&mut self, key: SubscriberKey, reason: CloseReason) {
-        let cursor = self.settled(key);
+        let settled = self.stands_at(key);
         self.remove(key);
-        self.effects.push_back(Effect::Close { subscriber: key, reason, cursor });
+        self.effects.push_back(Effect::Close { subscriber: key, reason, settled });
     }
 
     /// Whether nothing more is to come for a subscriber.
@@ -707,6 +916,12 @@ impl<P> HubState<P> {
         }
     }
 
+    /// Up to where everything is settled for a subscriber; that may be in another life of the log.
+    fn stands_at(&self, key: SubscriberKey) -> Position {
+        let epoch = self.subscribers[key].rare().ahead_in.unwrap_or(self.epoch);
+        Position { epoch, offset: self.settled(key).saturating_sub(1) }
+    }
+
     fn handle_deadline(&mut self, key: SubscriberKey, now: Millis) {
         let subscriber = &mut self.subscribers[key];
         subscriber.timer = Tick::MAX;
@@ -719,9 +934,12 @@ impl<P> HubState<P> {
             return self.close(key, reason);
         }
         match subscriber.phase {
-            Phase::WaitingForLog if rare.retry_at.is_some_and(|retry_at| retry_at <= now) => {
+            phase @ (Phase::WaitingForLog | Phase::Ahead)
+                if rare.retry_at.is_some_and(|retry_at| retry_at <= now) =>
+            {
                 subscriber.update_rare(|rare| rare.retry_at = None);
                 match rare.search {
+                    _ if phase == Phase::Ahead => self.confirm(key),
                     Some(search) => self.seek(key, search),
                     None => self.read(key),
                 }
@@ -789,6 +1007,9 @@ impl<P> HubState<P> {
             return;
         }
         self.leave_live(key);
+        if let Phase::Ahead | Phase::Confirming = self.subscribers[key].phase {
+            self.leave_ahead(key);
+        }
         if self.subscribers[key].conflate {
             self.forget_conflation(key);
         }
@@ -822,9 +1043,10 @@ impl<P> HubState<P> {
 }
 
 /// Whether what is under way may be cut short. A poll first gets what is kept: until it has
-/// reached the head, nobody knows that there is nothing.
+/// reached the head, nobody knows that there is nothing; nor whether its id is one while the log is being asked.
 fn may_end(reason: CloseReason, phase: Phase) -> bool {
-    let is_settling = matches!(phase, Phase::Seeking | Phase::Reading | Phase::Offering);
+    let is_settling =
+        matches!(phase, Phase::Seeking | Phase::Reading | Phase::Offering | Phase::Confirming);
     !(reason == CloseReason::PollElapsed && is_settling)
 }
 

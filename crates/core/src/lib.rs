@@ -29,8 +29,8 @@ mod finished_topics;
 mod hub_state;
 
 pub use effect::{
-    Batch, CloseReason, Effect, ExpiryReason, Notice, ReadOutcome, SeekOutcome, SubscriberKey,
-    Write,
+    Batch, CloseReason, ConfirmOutcome, Effect, ExpiryReason, Notice, ReadOutcome, SeekOutcome,
+    SubscriberKey, Write,
 };
 pub use entry::Entry;
 pub use hub_state::{HubState, StateOptions};

@@ -4,7 +4,7 @@ use slotmap::new_key_type;
 
 use crate::effect::CloseReason;
 use crate::timer_wheel::Tick;
-use crate::{Millis, Start};
+use crate::{Epoch, Millis, Start};
 
 new_key_type! {
     /// Names a group of subscribers with equal interests.
@@ -65,9 +65,13 @@ pub(crate) struct Rare {
     pub(crate) end: Option<(Millis, CloseReason)>,
     /// When it may no longer receive anything.
     pub(crate) expires_at: Option<Millis>,
+    /// How many events it wanted to begin with, until they are found.
+    pub(crate) last: u32,
     /// What is left of its search backwards.
     pub(crate) search: Option<Search>,
-    /// When the log is tried again.
+    /// The life of the log of the id that it came with, while it is ahead.
+    pub(crate) ahead_in: Option<Epoch>,
+    /// When the log is asked, or asked again.
     pub(crate) retry_at: Option<Millis>,
 }
 
@@ -87,6 +91,11 @@ pub(crate) enum Phase {
     Live { place: u32 },
     /// Its socket takes nothing more.
     Blocked,
+    /// The id that it came with is beyond the head, or of another life of the log. It waits until the
+    /// head or that life is there; at a certain time the log is asked whether there is such an id.
+    Ahead,
+    /// As before, and the log is being asked.
+    Confirming,
 }
 
 /// How much of a search backwards is left.
@@ -110,7 +119,9 @@ impl Subscriber {
             Start::After(offset) => (offset + 1, None, Some(offset)),
             Start::Last { wanted: 0, before } => (before, None, None),
             Start::Last { wanted, before } => (before, Some(Search { wanted, before }), None),
+            Start::Ahead(position) => (position.offset + 1, None, Some(position.offset)),
         };
+        let last = search.map_or(0, |search| search.wanted);
         let end = stream.poll_deadline.map(|deadline| (deadline, CloseReason::PollElapsed));
         let (is_poll, expires_at) = (end.is_some(), stream.expires_at);
         let resumed_after = OptionalOffset::from(resumed_after);
@@ -127,7 +138,7 @@ impl Subscriber {
             conflate: stream.conflate,
             rare: None,
         };
-        subscriber.set_rare(Rare { is_poll, end, expires_at, search, ..Rare::default() });
+        subscriber.set_rare(Rare { is_poll, end, expires_at, last, search, ..Rare::default() });
         subscriber
     }
 

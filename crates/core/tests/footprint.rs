@@ -14,8 +14,12 @@ const SUBSCRIBERS: usize = 50_000;
 
 /// Live subscribers with heartbeats on, each with a topic of its own or all with the same.
 fn populated(own: bool) -> State {
-    let options =
-        StateOptions { heartbeat_ms: 15_000, write_timeout_ms: 30_000, log_retry_ms: 1_000 };
+    let options = StateOptions {
+        heartbeat_ms: 15_000,
+        write_timeout_ms: 30_000,
+        log_retry_ms: 1_000,
+        confirm_after_ms: 100,
+    };
     let mut state = State::new(Epoch::from_random(1), 1, options);
     for nth in 0..SUBSCRIBERS {
         let topic =

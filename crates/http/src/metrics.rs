@@ -17,7 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
-use tidings::{Figures, HistogramFigures};
+use tidings::{Figures, HistogramFigures, StoreFigures};
 
 use crate::Tls;
 use crate::app::App;
@@ -112,6 +112,9 @@ impl Collector for HubCollector {
         ] {
             gauge(&mut encoder, name, help, value as i64)?;
         }
+        if let Some(store) = &figures.store {
+            encode_store(&mut encoder, &figures, store)?;
+        }
         histogram(
             &mut encoder,
             "tidings_delivery_latency",
@@ -125,6 +128,32 @@ impl Collector for HubCollector {
             &figures.connection_duration,
         )
     }
+}
+
+/// What is known of the store of a log that several nodes share.
+fn encode_store(
+    encoder: &mut DescriptorEncoder<'_>,
+    figures: &Figures,
+    store: &StoreFigures,
+) -> fmt::Result {
+    let reached = "1 if the store of the shared log answered the last time, else 0";
+    gauge(encoder, "tidings_log_reached", reached, i64::from(store.is_reached))?;
+    let behind = "Events that the store is known to hold and that are not delivered here yet";
+    gauge(encoder, "tidings_log_behind_events", behind, store.behind as i64)?;
+    if let Some(silent_for) = store.silent_for {
+        let metric = ConstGauge::new(silent_for.as_secs_f64());
+        let (name, unit) = ("tidings_log_silent", Some(&Unit::Seconds));
+        let help = "How long ago the store answered last";
+        metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)?;
+    }
+    for (name, help, total) in [
+        ("tidings_log_followed_events", "Events taken from the shared log", figures.followed),
+        ("tidings_log_store_failures", "Calls that the store did not answer", store.failures),
+        ("tidings_log_lives", "Times that the shared log began another life", figures.lives),
+    ] {
+        counter(encoder, name, help, total)?;
+    }
+    Ok(())
 }
 
 /// What is known of connections rather than of subscriptions.

@@ -6,7 +6,7 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tidings::{Position, PublishError};
+use tidings::{AppendError, Position, PublishError};
 
 /// What went wrong: gives the `type`, the `title` and the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -295,11 +295,18 @@ impl From<PublishError> for Problem {
                     format!("Publish under another topic: {topic} has had its last event.");
                 Self::new(Kind::TopicFinished, detail).field("topic")
             }
-            PublishError::Log(reason) => Self::new(
-                Kind::LogUnavailable,
-                format!("Nothing was published; try again after a while. {reason}."),
-            )
-            .retry_after(1),
+            PublishError::Log(reason) => {
+                let advice = match &reason {
+                    AppendError::Unavailable(_) => {
+                        "Nothing was published; try again after a while."
+                    }
+                    AppendError::Unknown(_) => {
+                        "It is not known whether the events were published; with keys they can be \
+                         published again without doubling them."
+                    }
+                };
+                Self::new(Kind::LogUnavailable, format!("{advice} {reason}.")).retry_after(1)
+            }
             PublishError::ShuttingDown => {
                 Self::new(Kind::ShuttingDown, "Publish to another node, or try again.")
                     .retry_after(1)

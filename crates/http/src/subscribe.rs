@@ -202,7 +202,9 @@ fn refused(app: &App, error: SubscribeError, form: Form) -> Result<Response, Pro
     let problem = match (error, form) {
         (SubscribeError::Finished, _) => return Ok(finished()),
         (
-            SubscribeError::TooManyConnections { .. } | SubscribeError::ShuttingDown,
+            SubscribeError::TooManyConnections { .. }
+            | SubscribeError::ShuttingDown
+            | SubscribeError::LogUnavailable,
             Form::EventStream,
         ) => return Ok(turned_away(app, Duration::ZERO)),
         (SubscribeError::TooManyConnections { connections_max }, Form::Json) => {
@@ -215,6 +217,10 @@ fn refused(app: &App, error: SubscribeError, form: Form) -> Result<Response, Pro
         (SubscribeError::ShuttingDown, Form::Json) => {
             Problem::new(Kind::ShuttingDown, "Come back after the time in Retry-After.")
         }
+        (SubscribeError::LogUnavailable, Form::Json) => Problem::new(
+            Kind::LogUnavailable,
+            "Come back after the time in Retry-After; the log has not been reached yet.",
+        ),
     };
     Err(come_back(app, problem))
 }

@@ -3,12 +3,15 @@
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 
-use tidings_core::{Gap, Identity, Interest, Position, Start, StreamOptions};
+use tidings_core::{
+    Bounds, Epoch, Gap, Identity, Interest, Position, Start, StreamOptions, resume_after,
+};
 
 use crate::Session;
 use crate::backlog::{Abort, Backlog};
 use crate::census::Admitted;
 use crate::client::{Client, OnEnd};
+use crate::hub::Begin;
 use crate::mailbox::{Command, Mailbox, Subscribe};
 use crate::outlet::Outlet;
 use crate::shared::Shared;
@@ -21,18 +24,39 @@ pub struct Admission {
     pub(crate) shared: Arc<Shared>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) interest: Interest,
-    pub(crate) start: Start,
-    pub(crate) gap: Option<Gap>,
+    pub(crate) beginning: Beginning,
     pub(crate) stream: StreamOptions,
     pub(crate) abort: Option<Abort>,
     pub(crate) admitted: Admitted,
     pub(crate) owner: Option<Box<Owner>>,
 }
 
+/// Where a subscription begins, as it was found in one life of the log.
+pub(crate) struct Beginning {
+    /// What was asked for, in case that another life begins before a shard takes it up.
+    pub(crate) wanted: Begin,
+    pub(crate) epoch: Epoch,
+    pub(crate) start: Start,
+    pub(crate) gap: Option<Gap>,
+}
+
 /// What is kept of a [`Client`] with its connection.
 pub(crate) struct Owner {
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) address: Option<IpAddr>,
+}
+
+impl Beginning {
+    /// Finds out where to begin in the life of `epoch`, of which `bounds` can be read.
+    pub(crate) fn find(wanted: Begin, epoch: Epoch, bounds: Bounds, is_shared: bool) -> Self {
+        let (start, gap) = match &wanted {
+            Begin::Now => (Start::At(bounds.next), None),
+            Begin::Earliest => (Start::At(bounds.oldest), None),
+            Begin::Last(wanted) => (Start::Last { wanted: *wanted, before: bounds.next }, None),
+            Begin::After(id) => resume_after(id, epoch, bounds, is_shared),
+        };
+        Self { wanted, epoch, start, gap }
+    }
 }
 
 impl Owner {
@@ -46,25 +70,26 @@ impl Owner {
 
 impl Admission {
     /// The position after which it begins: every later matching event is received. `None` if it
-    /// begins with the last events, which are only known once they are found.
+    /// begins with the last events, which are only known once they are found, or after an id that another
+    /// node has to have given out.
     pub fn begins_after(&self) -> Option<Position> {
-        let offset = match self.start {
+        let offset = match self.beginning.start {
             Start::After(offset) => offset,
             Start::At(offset) => offset.saturating_sub(1),
-            Start::Last { .. } => return None,
+            Start::Last { .. } | Start::Ahead(_) => return None,
         };
-        Some(Position { epoch: self.shared.epoch(), offset })
+        Some(Position { epoch: self.beginning.epoch, offset })
     }
 
     /// Begins it, for a reader that pulls what it receives.
     pub fn pull(self) -> Subscription {
         let begins_after = self.begins_after();
-        let Self { shared, mailbox, interest, start, gap, stream, abort, admitted, owner } = self;
+        let Self { shared, mailbox, interest, beginning, stream, abort, admitted, owner } = self;
         let backlog_bytes_max = shared.options.limits.backlog_bytes_max;
         let budget = Arc::clone(shared.around.replay.budget());
         let backlog = Arc::new(Backlog::new(backlog_bytes_max, budget, abort));
         let outlet = Outlet::Backlog(Arc::clone(&backlog));
-        let subscribe = Subscribe { interest, start, gap, stream, outlet, owner };
+        let subscribe = Subscribe { interest, beginning, stream, outlet, owner };
         mailbox.send(Command::Subscribe(Box::new(subscribe)));
         Subscription::new(shared, mailbox, backlog, begins_after, admitted)
     }
@@ -79,9 +104,9 @@ impl Admission {
     /// The socket must be non-blocking. The option `abort` is not used. When the last clone of the hub is
     /// dropped, the stream ends.
     pub fn serve(self, socket: TcpStream, session: Option<Box<dyn Session>>) {
-        let Self { mailbox, interest, start, gap, stream, admitted, owner, .. } = self;
+        let Self { mailbox, interest, beginning, stream, admitted, owner, .. } = self;
         let outlet = Outlet::Socket(Socket::new(socket, session, admitted));
-        let subscribe = Subscribe { interest, start, gap, stream, outlet, owner };
+        let subscribe = Subscribe { interest, beginning, stream, outlet, owner };
         mailbox.send(Command::Subscribe(Box::new(subscribe)));
     }
 }

@@ -4,25 +4,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
-use tidings_core::{
-    Bounds, Epoch, ExpiryReason, Gap, Interest, Position, Start, StreamOptions, Topic, resume_after,
-};
-use tidings_log::{AppendError, EventLog, Offsets, ReadLimit, Record, Refusal};
+use tidings_core::{Bounds, Epoch, ExpiryReason, Interest, Position, Start, StreamOptions, Topic};
+use tidings_log::{AppendError, EventLog, Offsets, Record, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::{Admission, Owner};
+use crate::admission::{Admission, Beginning, Owner};
 use crate::backlog::Abort;
 use crate::client::Client;
 use crate::connections::{self, ConnectionFilter, ConnectionId, ConnectionPage};
+use crate::follower::Follower;
 use crate::journal::{Journal, PUBLISHES_MAX, Publish, Work};
 use crate::log_reader::LogReader;
 use crate::mailbox::{Command, Mailbox};
-use crate::meter::Figures;
+use crate::meter::{Figures, StoreFigures};
 use crate::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shared::{Shards, Shared, SubscribeError};
 use crate::subscription::Subscription;
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Look, Surroundings};
 use crate::{HubOptions, trimmer};
 
 /// A hub: a log, and the subscribers that are cursors in it.
@@ -142,7 +141,7 @@ pub struct SubscribeOptions {
     pub expires_in: Option<Duration>,
 }
 
-/// Why nothing was published.
+/// Why a publish did not go well: nothing was published, unless a variant says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// An event has more data than the hub takes; publish it in pieces or raise the limit.
@@ -161,7 +160,8 @@ pub enum PublishError {
         /// The topic.
         topic: Topic,
     },
-    /// The log cannot be written now; try again later.
+    /// The log cannot be written now; try again later. With [`AppendError::Unknown`] the events may have been
+    /// published all the same.
     #[error(transparent)]
     Log(#[from] AppendError),
     /// The hub is shutting down; publish to another one, or try again later.
@@ -176,8 +176,8 @@ impl From<Refusal> for PublishError {
 }
 
 impl Hub {
-    /// Starts a hub on a log. It runs threads of its own: one that writes the log, two that
-    /// read it, one that trims it, and the shards.
+    /// Starts a hub on a log. It runs threads of its own: one that writes the log, some that
+    /// read it, one that trims it, one that follows it if it is shared, and the shards.
     ///
     /// # Errors
     ///
@@ -188,7 +188,8 @@ impl Hub {
         let (questions, asked) = std_mpsc::channel();
         let log_reader =
             LogReader { around: around.clone(), questions: Arc::new(Mutex::new(asked)) };
-        for place in 0..LOG_READERS {
+        let log_readers = if around.is_shared { SHARED_LOG_READERS } else { LOG_READERS };
+        for place in 0..log_readers {
             let log_reader = log_reader.clone();
             spawn(&format!("tidings-reader-{place}"), &failed, move || log_reader.run())?;
         }
@@ -204,10 +205,15 @@ impl Hub {
                 Shard::new(place, around.clone(), reactor, mailbox, questions.clone(), &options);
             spawn(&format!("tidings-shard-{place}"), &failed, move || shard.run())?;
         }
+        let (following, hub) = std_mpsc::channel();
+        if around.is_shared {
+            let follower = Follower::new(around.clone(), shards.mailboxes.clone());
+            spawn("tidings-follower", &failed, move || follower.run(&hub))?;
+        }
         let (queue, queued) = mpsc::channel(PUBLISHES_MAX);
         let journal = Journal::new(around.clone(), shards.mailboxes.clone());
         spawn("tidings-journal", &failed, move || journal.run(queued))?;
-        let shared = Shared::new(options, around, queue, shards, trimming, failed);
+        let shared = Shared::new(options, around, queue, shards, [trimming, following], failed);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -216,7 +222,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`PublishError`]: nothing was published.
+    /// [`PublishError`]
     ///
     /// # Cancel safety
     ///
@@ -268,9 +274,12 @@ impl Hub {
         let SubscribeOptions { begin, control_off, conflate, poll, abort, client, expires_in } =
             options;
         let resumes = matches!(begin, Begin::After(_));
-        let bounds = shared.around.log.bounds();
-        let (start, gap) = resolve(begin, shared.epoch(), bounds);
-        if gap.is_none() && self.is_over(&interest, start, bounds) {
+        if !shared.around.log.is_known() {
+            return Err(SubscribeError::LogUnavailable);
+        }
+        let (epoch, bounds) = shared.around.life();
+        let beginning = Beginning::find(begin, epoch, bounds, shared.around.is_shared);
+        if beginning.gap.is_none() && self.is_over(&interest, &beginning, bounds) {
             return Err(SubscribeError::Finished);
         }
         let (owner, on_end) = client.map_or((None, None), |client| Owner::of(*client));
@@ -285,7 +294,7 @@ impl Hub {
         meter.subscribed.fetch_add(1, Ordering::Relaxed);
         meter.resumed.fetch_add(u64::from(resumes), Ordering::Relaxed);
         let shared = Arc::clone(shared);
-        Ok(Admission { shared, mailbox, interest, start, gap, stream, abort, admitted, owner })
+        Ok(Admission { shared, mailbox, interest, beginning, stream, abort, admitted, owner })
     }
 
     /// Lists at most `limit` connections, from the one after `after` on. Those that come or go while
@@ -403,8 +412,14 @@ impl Hub {
 
     /// What the hub has counted so far.
     pub fn figures(&self) -> Figures {
-        let Surroundings { meter, replay, .. } = &self.shared.around;
-        meter.read(replay.budget().held_bytes() as u64)
+        let Surroundings { meter, replay, log, tail, .. } = &self.shared.around;
+        let store = log.store().map(|store| StoreFigures {
+            is_reached: store.is_reached,
+            behind: store.next.saturating_sub(tail.next()),
+            failures: store.failures,
+            silent_for: store.answered_at.map(|at| at.elapsed()),
+        });
+        meter.read(replay.budget().held_bytes() as u64, store)
     }
 
     /// How long the hub has been running.
@@ -424,30 +439,31 @@ impl Hub {
 
     /// Whether all topics of an interest are finished and nothing that is kept of them is left
     /// from `start` on.
-    fn is_over(&self, interest: &Interest, start: Start, bounds: Bounds) -> bool {
-        let Surroundings { log, .. } = &self.shared.around;
-        let end_of = |topic| self.shared.around.finished(interest, topic);
+    fn is_over(&self, interest: &Interest, beginning: &Beginning, bounds: Bounds) -> bool {
+        let (epoch, around) = (beginning.epoch, &self.shared.around);
+        let end_of = |topic| around.finished(epoch, interest, topic);
         let ends = interest.exact_topics().map(|topics| topics.map(end_of));
         let end = ends.and_then(|mut ends| ends.try_fold(0, |end, it| Some(it?.max(end))));
         let Some(end) = end.filter(|&end| end > 0) else { return false };
-        let mut from = match start {
+        let mut from = match beginning.start {
             Start::At(offset) => offset,
             Start::After(offset) => offset + 1,
             Start::Last { wanted: 0, before } => before,
             Start::Last { .. } => bounds.oldest,
+            Start::Ahead(_) => return false,
         };
         // Who resumes is told of what a retention rule has dropped, also if that is all there was.
-        if matches!(start, Start::After(_)) && log.dropped(interest, from).is_some() {
+        let is_resumed = matches!(beginning.start, Start::After(_));
+        if is_resumed && around.log.dropped(interest, from).is_some() {
             return false;
         }
-        let limit = ReadLimit { events_max: 1, ..self.shared.options.limits.read_limit() };
         for _ in 0..OVER_STEPS_MAX {
             if from > end {
-                return true;
+                return around.is_in(epoch);
             }
-            match log.read(from, end + 1, interest, limit) {
-                Ok(step) if step.entries.is_empty() => from = step.next,
-                Ok(_) | Err(_) => return false,
+            match around.look(epoch, from, end + 1, interest) {
+                Some(Look::Nothing { next }) => from = next,
+                Some(Look::Something) | None => return false,
             }
         }
         false
@@ -463,15 +479,6 @@ impl std::fmt::Debug for Hub {
 /// As many as the clock can count.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn resolve(begin: Begin, epoch: Epoch, bounds: Bounds) -> (Start, Option<Gap>) {
-    match begin {
-        Begin::Now => (Start::At(bounds.next), None),
-        Begin::Earliest => (Start::At(bounds.oldest), None),
-        Begin::Last(wanted) => (Start::Last { wanted, before: bounds.next }, None),
-        Begin::After(id) => resume_after(&id, epoch, bounds),
-    }
 }
 
 /// Starts a thread whose panic, a defect of the hub, is told and remembered.
@@ -492,6 +499,8 @@ fn spawn(
 
 /// Threads that read the log for those who catch up: while one waits for the disk the other goes on.
 const LOG_READERS: usize = 2;
+/// The same for a log whose store is asked over a network.
+const SHARED_LOG_READERS: usize = 4;
 /// Steps of reading to find out that a finished topic has nothing left for someone who filters by
 /// type; if that is not enough, a stream is opened and ends by itself.
 const OVER_STEPS_MAX: usize = 4;

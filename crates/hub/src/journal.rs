@@ -3,6 +3,9 @@
 //! It takes everything that waits, appends it in one go, encodes each event once, puts it into the
 //! tail, wakes the shards and answers the publishers: no event is delivered or acknowledged before
 //! it is as durable as the log promises.
+//!
+//! If other nodes append to the log as well, it only appends and answers: what is new is followed by another
+//! thread, in the order that all nodes give it together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -105,7 +108,11 @@ impl Journal {
 
     fn append(&mut self, group: Group) {
         let Group { publishes, waiting, events, .. } = group;
-        let outcomes = match self.around.log.append(publishes, unix_now()) {
+        let now = unix_now();
+        if self.around.is_shared {
+            self.around.arrivals.begin(now, waiting[0].at_micros);
+        }
+        let outcomes = match self.around.log.append(publishes, now) {
             Ok(appended) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the log can be written again");
@@ -146,7 +153,10 @@ impl Journal {
                 Err(Refusal::Finished { .. }) => refused += waiting.events,
             }
         }
-        if !entries.is_empty() {
+        if self.around.is_shared {
+            let offsets = entries.iter().map(|entry| entry.offset);
+            self.around.arrivals.end(epoch, offsets.zip(published_at));
+        } else if !entries.is_empty() {
             let encoded = entries.iter().zip(published_at);
             self.around
                 .tail

@@ -32,6 +32,7 @@ mod client;
 mod clock;
 mod meter;
 mod census;
+mod arrivals;
 mod replay;
 mod delivery;
 mod tail;
@@ -47,6 +48,7 @@ mod turns;
 mod shard;
 mod log_reader;
 mod trimmer;
+mod follower;
 mod journal;
 mod shared;
 mod connections;
@@ -61,7 +63,7 @@ pub use connections::{
     ConnectionFigures, ConnectionFilter, ConnectionId, ConnectionIdError, ConnectionPage,
 };
 pub use hub::{Begin, Hub, PublishError, Published, SubscribeOptions};
-pub use meter::{EndReason, Figures, HistogramFigures};
+pub use meter::{EndReason, Figures, HistogramFigures, StoreFigures};
 pub use options::{HubOptions, Limits};
 pub use session::Session;
 pub use shared::SubscribeError;

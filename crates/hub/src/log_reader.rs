@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, Weak};
 
-use tidings_core::{Interest, SeekOutcome, SubscriberKey};
+use tidings_core::{ConfirmOutcome, Epoch, Interest, Position, SeekOutcome, SubscriberKey};
 use tidings_log::SeekStep;
 
 use crate::mailbox::{Command, Mailbox};
@@ -15,6 +15,8 @@ pub(crate) struct Question {
     /// Gone with the subscriber; the question is then passed over.
     pub(crate) asker: Weak<()>,
     pub(crate) key: SubscriberKey,
+    /// The life of the log that it is about; if that is over, nobody needs the answer.
+    pub(crate) epoch: Epoch,
     pub(crate) interest: Arc<Interest>,
     pub(crate) wish: Wish,
 }
@@ -24,6 +26,7 @@ pub(crate) struct Question {
 pub(crate) enum Wish {
     Read { from: u64, until: u64 },
     Seek { before: u64, wanted: u32 },
+    Confirm { position: Position },
 }
 
 /// One of the threads, which share their questions.
@@ -37,9 +40,14 @@ impl LogReader {
     /// Answers until nobody can ask any more.
     pub(crate) fn run(&self) {
         while let Some(question) = self.next() {
-            let Question { from, asker, key, interest, wish } = question;
-            if asker.strong_count() > 0 {
-                from.send(self.answer(key, &interest, wish));
+            let is_wanted = question.asker.strong_count() > 0 && self.around.is_in(question.epoch);
+            if !is_wanted {
+                continue;
+            }
+            let answer = self.answer(&question);
+            // What another life of the log has said is of no use.
+            if self.around.is_in(question.epoch) {
+                question.from.send(answer);
             }
         }
     }
@@ -48,18 +56,27 @@ impl LogReader {
         self.questions.lock().expect("no thread panics while it waits for a question").recv().ok()
     }
 
-    fn answer(&self, key: SubscriberKey, interest: &Arc<Interest>, wish: Wish) -> Command {
+    fn answer(&self, question: &Question) -> Command {
+        let &Question { key, epoch, ref interest, wish, .. } = question;
+        let Surroundings { log, read_limit, replay, .. } = &self.around;
         match wish {
             Wish::Read { from, until } => {
-                Command::Read(key, self.around.replay.read(from, until, interest))
+                Command::Read(key, epoch, replay.read(epoch, from, until, interest))
+            }
+            Wish::Confirm { position } => {
+                let outcome = match log.confirm(position) {
+                    Ok(true) => ConfirmOutcome::GivenOut,
+                    Ok(false) => ConfirmOutcome::Unknown { oldest: log.bounds().oldest },
+                    Err(_) => ConfirmOutcome::Failed,
+                };
+                Command::Confirmed(key, epoch, outcome)
             }
             Wish::Seek { before, wanted } => {
-                let Surroundings { log, read_limit, .. } = &self.around;
                 let outcome = match log.seek(before, wanted, interest, *read_limit) {
                     Ok(step) => seek_outcome(step),
                     Err(_) => SeekOutcome::Failed,
                 };
-                Command::Sought(key, outcome)
+                Command::Sought(key, epoch, outcome)
             }
         }
     }

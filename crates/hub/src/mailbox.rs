@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mio::Waker;
 use tidings_core::{
-    Gap, Interest, Millis, ReadOutcome, SeekOutcome, Start, StreamOptions, SubscriberKey,
+    ConfirmOutcome, Epoch, Interest, Millis, ReadOutcome, SeekOutcome, StreamOptions, SubscriberKey,
 };
 use tokio::sync::oneshot;
 
-use crate::admission::Owner;
+use crate::admission::{Beginning, Owner};
 use crate::connections::{Expulsion, Listing};
 use crate::delivery::Delivery;
 use crate::meter::EndReason;
@@ -26,8 +26,10 @@ pub(crate) enum Command {
     Writable(SubscriberKey),
     /// It has taken what it was woken for.
     Taken(SubscriberKey),
-    Read(SubscriberKey, ReadOutcome<Delivery>),
-    Sought(SubscriberKey, SeekOutcome),
+    /// What the log says in this life of it.
+    Read(SubscriberKey, Epoch, ReadOutcome<Delivery>),
+    Sought(SubscriberKey, Epoch, SeekOutcome),
+    Confirmed(SubscriberKey, Epoch, ConfirmOutcome),
     List(Box<Listing>),
     Expel(Box<Expulsion>),
     /// Gives a sign of life.
@@ -45,8 +47,7 @@ pub(crate) enum Command {
 /// A new subscriber.
 pub(crate) struct Subscribe {
     pub(crate) interest: Interest,
-    pub(crate) start: Start,
-    pub(crate) gap: Option<Gap>,
+    pub(crate) beginning: Beginning,
     pub(crate) stream: StreamOptions,
     pub(crate) outlet: Outlet,
     pub(crate) owner: Option<Box<Owner>>,

@@ -132,6 +132,8 @@ pub(crate) struct Meter {
     gaps: [AtomicU64; 3],
     lagged: AtomicU64,
     conflated: AtomicU64,
+    pub(crate) followed: AtomicU64,
+    pub(crate) lives: AtomicU64,
     ended: [AtomicU64; EndReason::ALL.len()],
     pub(crate) delivery_latency: Histogram<6>,
     pub(crate) connection_duration: Histogram<8>,
@@ -156,6 +158,8 @@ impl Meter {
             gaps: Default::default(),
             lagged: zero(),
             conflated: zero(),
+            followed: zero(),
+            lives: zero(),
             ended: Default::default(),
             delivery_latency: Histogram::new(LATENCY_MS.map(|bound| bound as f64 / 1e3)),
             connection_duration: Histogram::new([
@@ -178,8 +182,8 @@ impl Meter {
         self.connection_duration.observe(lasted, 1);
     }
 
-    /// `replay_held_bytes` is counted elsewhere.
-    pub(crate) fn read(&self, replay_held_bytes: u64) -> Figures {
+    /// What it is given is counted elsewhere.
+    pub(crate) fn read(&self, replay_held_bytes: u64, store: Option<StoreFigures>) -> Figures {
         let gap = |reason| (reason, self.gaps[gap_place(reason)].load(Relaxed));
         Figures {
             subscribers: self.subscribers.load(Relaxed),
@@ -198,6 +202,9 @@ impl Meter {
             gaps: [GapReason::Trimmed, GapReason::UnknownEpoch, GapReason::Invalid].map(gap),
             lagged: self.lagged.load(Relaxed),
             conflated: self.conflated.load(Relaxed),
+            followed: self.followed.load(Relaxed),
+            lives: self.lives.load(Relaxed),
+            store,
             ended: EndReason::ALL.map(|it| (it, self.ended[it as usize].load(Relaxed))),
             delivery_latency: self.delivery_latency.read(),
             connection_duration: self.connection_duration.read(),
@@ -288,12 +295,31 @@ pub struct Figures {
     pub lagged: u64,
     /// Events that were left out for readers who conflate.
     pub conflated: u64,
+    /// Events that were taken from a log that other nodes append to as well.
+    pub followed: u64,
+    /// How often such a log has begun another life, with what that means for all who subscribe.
+    pub lives: u64,
+    /// What is known of its store; `None` if the log is not shared.
+    pub store: Option<StoreFigures>,
     /// Subscriptions ended, by reason.
     pub ended: [(EndReason, u64); EndReason::ALL.len()],
     /// From the call that publishes to the transport that takes the event, for live events.
     pub delivery_latency: HistogramFigures,
     /// How long subscriptions lasted.
     pub connection_duration: HistogramFigures,
+}
+
+/// What is known of the store of a log that other nodes append to as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreFigures {
+    /// Whether it answered the last time.
+    pub is_reached: bool,
+    /// How many events it is known to hold that are not delivered here yet.
+    pub behind: u64,
+    /// Calls that it has not answered, or refused.
+    pub failures: u64,
+    /// How long ago it answered last; `None` if it never has.
+    pub silent_for: Option<Duration>,
 }
 
 fn gap_place(reason: GapReason) -> usize {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tidings_core::{Entry, Interest, ReadOutcome};
+use tidings_core::{Entry, Epoch, Interest, ReadOutcome};
 use tidings_log::{EventLog, ReadError, ReadLimit, ReadStep, entry_bytes};
 
 pub(crate) use self::budget::{Held, ReplayBudget};
@@ -35,6 +35,8 @@ pub(crate) struct Replay {
 /// Steps that were read lately; the first that were read leave first.
 #[derive(Debug)]
 struct Steps {
+    /// The life of the log that they were read in.
+    epoch: Epoch,
     by_interest: HashMap<Arc<Interest>, BTreeMap<u64, Step>>,
     order: VecDeque<(Arc<Interest>, u64)>,
     bytes: usize,
@@ -52,8 +54,9 @@ struct Step {
 }
 
 impl Replay {
-    pub(crate) fn new(log: Arc<dyn EventLog>, limits: &Limits) -> Self {
+    pub(crate) fn new(log: Arc<dyn EventLog>, epoch: Epoch, limits: &Limits) -> Self {
         let steps = Steps {
+            epoch,
             by_interest: HashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
@@ -73,26 +76,36 @@ impl Replay {
         &self.budget
     }
 
-    /// Answers from a step that was read before, if there is one. Does not read the log.
+    /// Forgets what was read in other lives of the log.
+    pub(crate) fn begin(&self, epoch: Epoch) {
+        let mut steps = self.steps();
+        steps.clear();
+        steps.epoch = epoch;
+    }
+
+    /// Answers from a step that was read before in that life, if there is one. Does not read the log.
     pub(crate) fn recall(
         &self,
+        epoch: Epoch,
         from: u64,
         until: u64,
         interest: &Interest,
     ) -> Option<ReadOutcome<Delivery>> {
-        let step = self.steps().get(interest, from)?;
+        let step = self.steps().get(epoch, interest, from)?;
         // What is trimmed is to be announced as gone.
         (from >= self.log.bounds().oldest).then(|| self.outcome(&step, from, until, interest))
     }
 
-    /// Reads a step, and keeps it for others.
+    /// Reads a step, and keeps it for others. If the log is in another life than that of `epoch` when this
+    /// returns, the answer means nothing.
     pub(crate) fn read(
         &self,
+        epoch: Epoch,
         from: u64,
         until: u64,
         interest: &Arc<Interest>,
     ) -> ReadOutcome<Delivery> {
-        if let Some(outcome) = self.recall(from, until, interest) {
+        if let Some(outcome) = self.recall(epoch, from, until, interest) {
             return outcome;
         }
         let events_max = if self.budget.is_used_up() { 1 } else { self.limit.events_max };
@@ -104,12 +117,14 @@ impl Replay {
                 if read.next < until {
                     end_where_others_do(&mut read, from);
                 }
-                let epoch = self.log.epoch();
                 let encode = |entry| Arc::new(encode_read_back(epoch, entry, &self.budget));
                 let entries: Arc<[_]> = read.entries.iter().map(encode).collect();
                 let bytes = entries.iter().map(|entry| bytes_of(entry)).sum();
                 let step = Step { entries, next: read.next, bytes };
-                let step = self.steps().insert(interest, from, step);
+                // What is kept must be of that life for sure.
+                let is_sound = self.log.epoch() == epoch;
+                let step =
+                    if is_sound { self.steps().insert(epoch, interest, from, step) } else { step };
                 self.outcome(&step, from, until, interest)
             }
             Err(ReadError::Trimmed { oldest }) => ReadOutcome::Trimmed { oldest },
@@ -158,13 +173,19 @@ impl Replay {
 }
 
 impl Steps {
-    fn get(&mut self, interest: &Interest, from: u64) -> Option<Step> {
+    fn get(&mut self, epoch: Epoch, interest: &Interest, from: u64) -> Option<Step> {
         self.is_used = true;
+        if epoch != self.epoch {
+            return None;
+        }
         self.by_interest.get(interest)?.get(&from).cloned()
     }
 
     /// Keeps a step and gives it back, or the same one that another reader was first to keep.
-    fn insert(&mut self, interest: &Arc<Interest>, from: u64, step: Step) -> Step {
+    fn insert(&mut self, epoch: Epoch, interest: &Arc<Interest>, from: u64, step: Step) -> Step {
+        if epoch != self.epoch {
+            return step;
+        }
         let of_interest = self.by_interest.entry(Arc::clone(interest)).or_default();
         if let Some(first) = of_interest.get(&from) {
             return first.clone();

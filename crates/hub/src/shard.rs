@@ -20,7 +20,7 @@ use tidings_core::{
 use tidings_sse::HEARTBEAT;
 
 use crate::HubOptions;
-use crate::admission::Owner;
+use crate::admission::{Beginning, Owner};
 use crate::connections::{ConnectionFigures, ConnectionFilter, ConnectionId, Expulsion, Listing};
 use crate::delivery::{Delivery, Encoded, encode_notice};
 use crate::joined::Joined;
@@ -31,6 +31,7 @@ use crate::outlet::{Beat, End, Outlet};
 use crate::reactor::{Reactor, Readiness};
 use crate::socket::{Presence, Socket};
 use crate::surroundings::Surroundings;
+use crate::tail::{LifeBegun, Missed};
 use crate::turns::{Request, Turns};
 
 pub(crate) struct Shard {
@@ -43,6 +44,10 @@ pub(crate) struct Shard {
     commands: VecDeque<Command>,
     log_readers: mpsc::Sender<Question>,
     state: HubState<Delivery>,
+    /// The number of the life of the log that it is in, as the tail counts them.
+    life: u64,
+    /// Subscribers that come from a life of the log that the shard has not been told of.
+    early: Vec<Subscribe>,
     outlets: SecondaryMap<SubscriberKey, Connection>,
     /// Sockets whose stream has ended and that have not taken all of it, and how long they may take
     /// for that.
@@ -88,8 +93,10 @@ impl Shard {
             heartbeat_ms: options.heartbeat.as_millis() as u64,
             write_timeout_ms: options.write_timeout.as_millis() as u64,
             log_retry_ms: LOG_RETRY_MS,
+            confirm_after_ms: CONFIRM_AFTER_MS,
         };
-        let state = HubState::new(around.log.epoch(), around.tail.next(), state_options);
+        let LifeBegun { number: life, epoch, bounds } = around.tail.life();
+        let state = HubState::new(epoch, bounds.next, state_options);
         Self {
             place,
             around,
@@ -98,6 +105,8 @@ impl Shard {
             commands: VecDeque::new(),
             log_readers,
             state,
+            life,
+            early: Vec::new(),
             outlets: SecondaryMap::new(),
             lingering: HashMap::new(),
             turns: Turns::default(),
@@ -119,6 +128,8 @@ impl Shard {
         let reason = if outcome.is_ok() { EndReason::Shutdown } else { EndReason::Failed };
         self.mailbox.close();
         self.commands.drain(..).for_each(Command::end_unheard);
+        let early = self.early.drain(..).map(|it| Command::Subscribe(Box::new(it)));
+        early.for_each(Command::end_unheard);
         for (_, connection) in self.outlets.drain() {
             // Whoever still has to be waited for is let go of.
             connection.outlet.end(End { reason, settled: None }, 0);
@@ -161,14 +172,16 @@ impl Shard {
             [self.state.poll_timeout(), self.turns.deadline(), self.linger_deadline()].into_iter();
         let mut deadline = deadline.flatten().min().map(|at| self.around.clock.at(at));
         let now = Instant::now();
-        let head = self.state.head();
+        let (head, life) = (self.state.head(), self.life);
         let is_flushing_later = self.flush_at > now;
         if is_flushing_later {
             // Until then nothing that is published needs to wake it.
             deadline = Some(deadline.map_or(self.flush_at, |at| at.min(self.flush_at)));
         }
-        let listens = self.state.subscriber_count() > 0 && !is_flushing_later;
-        let may_wait = self.mailbox.doze(listens, || self.around.tail.next() == head);
+        let has_any = self.state.subscriber_count() > 0 || !self.early.is_empty();
+        let tail = &self.around.tail;
+        let is_idle = || tail.next() == head && tail.lives() == life;
+        let may_wait = self.mailbox.doze(has_any && !is_flushing_later, is_idle);
         let timeout = if may_wait {
             deadline.map(|at| at.saturating_duration_since(now))
         } else {
@@ -184,7 +197,9 @@ impl Shard {
             return self.follow_tail();
         }
         let now = Instant::now();
-        if now >= self.flush_at && self.around.tail.next() > self.state.head() {
+        let is_new_life = self.around.tail.lives() != self.life;
+        let has_more = self.around.tail.next() > self.state.head() || is_new_life;
+        if now >= self.flush_at && has_more {
             self.follow_tail();
             self.flush_at = now + self.flush_interval;
         }
@@ -247,20 +262,43 @@ impl Shard {
 
     /// Hands the events that are in the tail by now to the state machine, a round at a time.
     fn follow_tail(&mut self) {
+        if self.around.tail.lives() != self.life {
+            self.begin_life();
+        }
         let next = self.around.tail.next();
         if self.state.subscriber_count() == 0 {
             return self.state.handle_skipped(next, |_, _| None);
         }
         while self.state.head() < next {
-            match self.around.tail.from(self.state.head(), ROUND_EVENTS_MAX) {
+            match self.around.tail.from(self.life, self.state.head(), ROUND_EVENTS_MAX) {
                 Ok(entries) => self.state.handle_appended(&entries),
                 // More was published since the last round than the tail holds.
-                Err(_) => {
+                Err(Missed::Left) => {
                     let (next, around) = (self.around.tail.next(), &self.around);
-                    self.state
-                        .handle_skipped(next, |interest, topic| around.finished(interest, topic));
+                    let epoch = self.state.epoch();
+                    self.state.handle_skipped(next, |interest, topic| {
+                        around.finished(epoch, interest, topic)
+                    });
                 }
+                Err(Missed::Life) => return self.follow_tail(),
             }
+            self.perform_effects();
+        }
+    }
+
+    /// Goes on in the life of the log that the tail is in.
+    fn begin_life(&mut self) {
+        self.perform_effects();
+        let LifeBegun { number, epoch, bounds } = self.around.tail.life();
+        self.life = number;
+        // They are about the life that is over.
+        self.turns = Turns::default();
+        let (now, around) = (self.around.clock.now(), &self.around);
+        let finished = |interest: &Interest, topic: &Topic| around.finished(epoch, interest, topic);
+        self.state.handle_new_life(epoch, bounds, finished, now);
+        self.perform_effects();
+        for subscribe in std::mem::take(&mut self.early) {
+            self.take_up(subscribe);
             self.perform_effects();
         }
     }
@@ -268,18 +306,23 @@ impl Shard {
     fn perform_command(&mut self, command: Command) {
         let now = self.around.clock.now();
         match command {
-            Command::Subscribe(subscribe) => self.subscribe(*subscribe),
+            Command::Subscribe(subscribe) => self.take_up(*subscribe),
             Command::Unsubscribe(key) => {
                 self.state.unsubscribe(key);
                 self.forget(key);
             }
             Command::Writable(key) => self.state.handle_writable(key, now),
             Command::Taken(key) => self.turns.end(key),
-            Command::Read(key, outcome) => {
+            Command::Read(key, epoch, outcome) => {
                 self.turns.end(key);
-                self.state.handle_read(key, outcome, now);
+                self.state.handle_read(key, epoch, outcome, now);
             }
-            Command::Sought(key, outcome) => self.state.handle_sought(key, outcome, now),
+            Command::Sought(key, epoch, outcome) => {
+                self.state.handle_sought(key, epoch, outcome, now);
+            }
+            Command::Confirmed(key, epoch, outcome) => {
+                self.state.handle_confirmed(key, epoch, outcome, now);
+            }
             Command::List(listing) => self.list(*listing, now),
             Command::Expel(expulsion) => self.expel(*expulsion),
             Command::Answer(answer) => drop(answer.send(())),
@@ -293,8 +336,23 @@ impl Shard {
         }
     }
 
+    /// Takes up a subscriber, if its beginning was found in the life of the log that the shard is in, or can
+    /// be found there now. Else that comes soon.
+    fn take_up(&mut self, mut subscribe: Subscribe) {
+        let epoch = self.state.epoch();
+        if subscribe.beginning.epoch != epoch {
+            let Some(bounds) = self.around.bounds_in(epoch) else {
+                return self.early.push(subscribe);
+            };
+            let wanted = subscribe.beginning.wanted;
+            subscribe.beginning = Beginning::find(wanted, epoch, bounds, self.around.is_shared);
+        }
+        self.subscribe(subscribe);
+    }
+
     fn subscribe(&mut self, subscribe: Subscribe) {
-        let Subscribe { interest, start, gap, stream, outlet, owner } = subscribe;
+        let Subscribe { interest, beginning, stream, outlet, owner } = subscribe;
+        let Beginning { start, gap, .. } = beginning;
         let now = self.around.clock.now();
         let finished = self.finished_topics(&interest);
         let key = self.state.subscribe(interest, &finished, start, gap, stream, now);
@@ -334,7 +392,8 @@ impl Shard {
 
     fn finished_topics(&self, interest: &Interest) -> Vec<(Topic, u64)> {
         let topics = interest.exact_topics().into_iter().flatten();
-        topics.filter_map(|it| Some((it.clone(), self.around.finished(interest, it)?))).collect()
+        let end_of = |topic| self.around.finished(self.state.epoch(), interest, topic);
+        topics.filter_map(|it| Some((it.clone(), end_of(it)?))).collect()
     }
 
     fn perform_effects(&mut self) {
@@ -371,7 +430,13 @@ impl Shard {
             Effect::Seek { subscriber, interest, before, wanted } => {
                 self.seek(subscriber, interest, before, wanted);
             }
-            Effect::Close { subscriber, reason, cursor } => self.close(subscriber, reason, cursor),
+            Effect::Confirm { subscriber, position } => {
+                let Some((interest, _)) = self.state.subscriber(subscriber) else { return };
+                self.ask(subscriber, Arc::clone(interest), Wish::Confirm { position });
+            }
+            Effect::Close { subscriber, reason, settled } => {
+                self.close(subscriber, reason, settled);
+            }
         }
     }
 
@@ -403,7 +468,7 @@ impl Shard {
     fn announce(&mut self, key: SubscriberKey, notice: &Notice) {
         let Some(connection) = self.outlets.get_mut(key) else { return };
         self.around.meter.count_notice(notice);
-        let bytes = encode_notice(self.around.log.epoch(), notice, connection.control);
+        let bytes = encode_notice(self.state.epoch(), notice, connection.control);
         connection.bytes += bytes.len() as u64;
         if let Outlet::Socket(_) = connection.outlet {
             self.tally.count_bytes(bytes.len() as u64);
@@ -415,12 +480,14 @@ impl Shard {
     /// it to the log readers.
     fn read(&mut self, request: Request) {
         let Request { key, interest, from, until } = request;
-        let Surroundings { tail, replay, log, read_limit, .. } = &self.around;
-        let read = tail.read(from, until, &interest, &**log, *read_limit);
-        match read.or_else(|| replay.recall(from, until, &interest)) {
+        let (epoch, around) = (self.state.epoch(), &self.around);
+        let Surroundings { tail, replay, log, read_limit, .. } = around;
+        let read = tail.read(epoch, from, until, &interest, &**log, *read_limit);
+        let read = read.or_else(|| replay.recall(epoch, from, until, &interest));
+        match read.filter(|_| around.is_in(epoch)) {
             Some(outcome) => {
                 self.turns.end(key);
-                self.state.handle_read(key, outcome, self.around.clock.now());
+                self.state.handle_read(key, epoch, outcome, self.around.clock.now());
             }
             None => self.ask(key, interest, Wish::Read { from, until }),
         }
@@ -429,11 +496,13 @@ impl Shard {
     /// Searches the tail, or leaves it to the log readers; what the log no longer keeps is not
     /// found, even if it is still in the tail.
     fn seek(&mut self, key: SubscriberKey, interest: Arc<Interest>, before: u64, wanted: u32) {
-        let Surroundings { tail, log, read_limit, .. } = &self.around;
-        match tail.seek(before, wanted, &interest, &**log, *read_limit) {
+        let (epoch, around) = (self.state.epoch(), &self.around);
+        let Surroundings { tail, log, read_limit, .. } = around;
+        let sought = tail.seek(epoch, before, wanted, &interest, &**log, *read_limit);
+        match sought.filter(|_| around.is_in(epoch)) {
             Some(step) => {
                 let now = self.around.clock.now();
-                self.state.handle_sought(key, seek_outcome(step), now);
+                self.state.handle_sought(key, epoch, seek_outcome(step), now);
             }
             None => self.ask(key, interest, Wish::Seek { before, wanted }),
         }
@@ -443,7 +512,8 @@ impl Shard {
         let Some(connection) = self.outlets.get_mut(key) else { return };
         let from = Arc::clone(&self.mailbox);
         let asker: Weak<()> = Arc::downgrade(connection.presence.get_or_insert_default());
-        let question = Question { from, asker, key, interest, wish };
+        let epoch = self.state.epoch();
+        let question = Question { from, asker, key, epoch, interest, wish };
         // The readers outlive the shards; at the very end nobody needs the answer.
         let _ = self.log_readers.send(question);
     }
@@ -452,15 +522,14 @@ impl Shard {
         let Listing { filter, after, limit, reply } = listing;
         let connections = self.state.subscribers_after(after).filter_map(|key| {
             let connection = self.meant(key, &filter)?;
-            let (interest, next) = self.state.subscriber(key)?;
-            let settled = next.saturating_sub(1);
+            let (interest, position) = self.state.subscriber(key)?;
             Some(ConnectionFigures {
                 id: ConnectionId::new(self.place, key),
                 identity: connection.owner.as_ref().and_then(|owner| owner.identity.clone()),
                 address: connection.owner.as_ref().and_then(|owner| owner.address),
                 topics: interest.selectors().iter().map(|it| it.as_str().to_owned()).collect(),
-                position: Position { epoch: self.around.log.epoch(), offset: settled },
-                lag: self.state.head().saturating_sub(next),
+                position,
+                lag: self.state.head().saturating_sub(position.offset + 1),
                 age: Duration::from_millis(now.saturating_sub(connection.opened_at)),
                 bytes: connection.bytes,
             })
@@ -500,7 +569,7 @@ impl Shard {
         self.outlets.remove(key)
     }
 
-    fn close(&mut self, key: SubscriberKey, reason: CloseReason, cursor: u64) {
+    fn close(&mut self, key: SubscriberKey, reason: CloseReason, settled: Position) {
         let Some(connection) = self.forget(key) else { return };
         let reason = match reason {
             CloseReason::PollDone | CloseReason::PollElapsed => EndReason::Poll,
@@ -511,7 +580,6 @@ impl Shard {
             CloseReason::Expired(ExpiryReason::Revoked) => EndReason::Revoked,
             CloseReason::Expired(ExpiryReason::Closed) => EndReason::Closed,
         };
-        let settled = Position { epoch: self.around.log.epoch(), offset: cursor.saturating_sub(1) };
         let now = self.around.clock.now();
         let end = End { reason, settled: Some(settled) };
         if let Some(socket) = connection.outlet.end(end, now) {
@@ -524,6 +592,9 @@ impl Shard {
 const WITHDRAWN_MARGIN_MS: u64 = 60_000;
 /// How long to leave a log alone that could not be read.
 const LOG_RETRY_MS: u64 = 1_000;
+/// How long another node may be ahead before the log is asked what it has given out: many times as long as
+/// an event takes from one to the other.
+const CONFIRM_AFTER_MS: u64 = 100;
 /// Bounds what one round matches and how long a new subscriber waits for it.
 const ROUND_EVENTS_MAX: usize = 256;
 /// Turns between two looks at the mailbox.

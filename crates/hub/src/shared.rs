@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 
-use tidings_core::Epoch;
 use tokio::sync::mpsc;
 
 use crate::HubOptions;
@@ -21,8 +20,8 @@ pub(crate) struct Shared {
     pub(crate) around: Surroundings,
     pub(crate) journal: mpsc::Sender<Work>,
     pub(crate) shards: Shards,
-    /// Trimming ends when it is dropped.
-    _trimming: std_mpsc::Sender<Infallible>,
+    /// Trimming and following end when they are dropped.
+    _at_work: [std_mpsc::Sender<Infallible>; 2],
     /// A thread has failed.
     pub(crate) failed: Arc<AtomicBool>,
     next_shard: AtomicUsize,
@@ -52,6 +51,10 @@ pub enum SubscribeError {
     /// reason to come back.
     #[error("the topics are finished")]
     Finished,
+    /// The store of the log has not been reached since the hub was started, so nobody knows what there is; come
+    /// back, or go to another node.
+    #[error("the log has not been reached yet")]
+    LogUnavailable,
     /// The hub is shutting down, or all its shards have failed; go elsewhere or come back.
     #[error("the hub is shutting down")]
     ShuttingDown,
@@ -63,7 +66,7 @@ impl Shared {
         around: Surroundings,
         journal: mpsc::Sender<Work>,
         shards: Shards,
-        trimming: std_mpsc::Sender<Infallible>,
+        at_work: [std_mpsc::Sender<Infallible>; 2],
         failed: Arc<AtomicBool>,
     ) -> Self {
         let connections_max = AtomicUsize::new(options.limits.connections_max);
@@ -73,7 +76,7 @@ impl Shared {
             around,
             journal,
             shards,
-            _trimming: trimming,
+            _at_work: at_work,
             failed,
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -81,10 +84,6 @@ impl Shared {
             connections_max,
             event_bytes_max,
         }
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.around.log.epoch()
     }
 
     /// The mailbox of the shard whose turn it is; `None` if all shards have failed.

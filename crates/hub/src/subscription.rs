@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tidings_core::{Epoch, Position, Topic};
+use tidings_core::{Position, Topic};
 use tidings_sse::{Decoder, DecoderLimits, Item};
 
 use crate::backlog::{Backlog, Piece, Take};
@@ -71,7 +71,8 @@ impl Subscription {
     }
 
     /// The position after which it begins: every later matching event is received. `None` if it
-    /// began with the last events, which are only known once they are found.
+    /// began with the last events, which are only known once they are found, or after an id that another
+    /// node has to have given out.
     pub fn begins_after(&self) -> Option<Position> {
         self.begins_after
     }
@@ -91,7 +92,7 @@ impl Subscription {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivered>> {
         loop {
             while let Some(piece) = self.pass_on() {
-                if let Some(delivered) = decode(self.shared.epoch(), &piece) {
+                if let Some(delivered) = decode(&piece) {
                     return Poll::Ready(Some(delivered));
                 }
             }
@@ -201,7 +202,7 @@ impl std::fmt::Debug for Subscription {
 }
 
 /// Reads a piece back as its client would; `None` for what carries no event.
-fn decode(epoch: Epoch, piece: &Piece) -> Option<Delivered> {
+fn decode(piece: &Piece) -> Option<Delivered> {
     let mut bytes = piece.sse();
     let (line_bytes_max, event_bytes_max) = (bytes.len(), bytes.len());
     let mut decoder = Decoder::new(DecoderLimits { line_bytes_max, event_bytes_max });
@@ -210,7 +211,9 @@ fn decode(epoch: Epoch, piece: &Piece) -> Option<Delivered> {
             Ok(Some(Item::Event(event))) => {
                 return Some(match piece {
                     Piece::Event { entry, .. } => {
-                        Delivered::Event(event_of(epoch, entry, event.data))
+                        // The log may be in another life by now.
+                        let id = event.id.parse().ok()?;
+                        Delivered::Event(event_of(id, entry, event.data))
                     }
                     Piece::Control(_) | Piece::Heartbeat => {
                         Delivered::Control { event_type: event.event.to_string(), data: event.data }
@@ -223,9 +226,9 @@ fn decode(epoch: Epoch, piece: &Piece) -> Option<Delivered> {
     }
 }
 
-fn event_of(epoch: Epoch, entry: &Encoded, data: String) -> Event {
+fn event_of(id: Position, entry: &Encoded, data: String) -> Event {
     Event {
-        id: Position { epoch, offset: entry.offset },
+        id,
         topics: entry.topics.clone(),
         event_type: entry.event_type.as_ref().map(ToString::to_string),
         data,

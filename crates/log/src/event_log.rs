@@ -42,12 +42,16 @@ pub struct SeekStep {
     pub complete: bool,
 }
 
-/// Why nothing was appended.
+/// Why an append did not go well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The log cannot be written now; the caller may try again later.
+    /// The log cannot be written now, and nothing was appended; the caller may try again later.
     #[error("the log cannot be written now: {0}")]
     Unavailable(String),
+    /// The log did not answer, and what became of the append is not known. The caller may try again with
+    /// records that have keys; others may be there twice then.
+    #[error("the log does not answer: {0}")]
+    Unknown(String),
 }
 
 /// Why nothing was read.
@@ -155,7 +159,8 @@ pub trait EventLog: Send + Sync + Debug {
     ///
     /// # Errors
     ///
-    /// [`AppendError`]: nothing was appended.
+    /// [`AppendError::Unavailable`]: nothing was appended. Only a log that is shared gives
+    /// [`AppendError::Unknown`].
     fn append(&self, publishes: Vec<Vec<Record>>, now: UnixMillis)
     -> Result<Appended, AppendError>;
 

@@ -59,6 +59,31 @@ impl<P> Ring<P> {
         self.entries.push_back(Held { entry: None, bytes: 0 });
     }
 
+    /// Puts older entries, in order, before the oldest one; each counts as what stands with it. It begins at
+    /// `from` then, and where an offset is missing between there and what was the oldest, its place stays empty.
+    ///
+    /// # Panics
+    ///
+    /// If an entry does not lie in between.
+    pub fn prepend(&mut self, from: u64, older: Vec<(Arc<Entry<P>>, usize)>) {
+        for (entry, bytes) in older.into_iter().rev() {
+            self.leave_empty(entry.offset + 1);
+            assert_eq!(entry.offset + 1, self.bounds().oldest, "older entries come first");
+            for topic in entry.topics.iter() {
+                self.offsets_of.entry(topic.clone()).or_default().push_front(entry.offset);
+            }
+            self.bytes += bytes;
+            self.entries.push_front(Held { entry: Some(entry), bytes });
+        }
+        self.leave_empty(from);
+    }
+
+    fn leave_empty(&mut self, from: u64) {
+        while self.bounds().oldest > from {
+            self.entries.push_front(Held { entry: None, bytes: 0 });
+        }
+    }
+
     /// Removes the oldest entry and returns it, unless it was removed before.
     pub fn pop(&mut self) -> Option<Arc<Entry<P>>> {
         let Held { entry, bytes } = self.entries.pop_front()?;

@@ -7,8 +7,13 @@ mod schedules;
 
 type State = HubState<()>;
 
-const OPTIONS: StateOptions =
-    StateOptions { heartbeat_ms: 15_000, write_timeout_ms: 30_000, log_retry_ms: 1_000 };
+const OPTIONS: StateOptions = StateOptions {
+    heartbeat_ms: 15_000,
+    write_timeout_ms: 30_000,
+    log_retry_ms: 1_000,
+    confirm_after_ms: 100,
+};
+const EPOCH: Epoch = Epoch::from_random(1);
 const STREAM: StreamOptions = StreamOptions {
     control: true,
     conflate: false,
@@ -76,7 +81,7 @@ fn drain(state: &mut State, published: &[Arc<Entry<()>>]) -> Vec<String> {
                 let entries = published[from as usize - 1..until as usize - 1].to_vec();
                 let outcome =
                     ReadOutcome::Entries { entries, next: until, dropped: None, is_scarce: false };
-                state.handle_read(subscriber, outcome, 0);
+                state.handle_read(subscriber, EPOCH, outcome, 0);
             }
             Effect::Announce { notice, .. } => seen.push(notice_text(&notice)),
             Effect::Seek { subscriber, interest, before, wanted } => {
@@ -87,7 +92,7 @@ fn drain(state: &mut State, published: &[Arc<Entry<()>>]) -> Vec<String> {
                 let hits: Vec<u64> = hits.take(wanted as usize).map(|entry| entry.offset).collect();
                 let (found, lowest) = (hits.len() as u32, hits.last().copied());
                 let outcome = SeekOutcome::Found { found, lowest, before: 1, complete: true };
-                state.handle_sought(subscriber, outcome, 0);
+                state.handle_sought(subscriber, EPOCH, outcome, 0);
             }
             Effect::Close { reason, .. } => seen.push(format!("{reason:?}")),
             effect => panic!("{effect:?} was not to come"),
@@ -113,7 +118,7 @@ fn notice_text(notice: &Notice) -> String {
 fn check_live(selectors: &str, stream: StreamOptions, published: &[&str], expected: &[&str]) {
     let published = entries(published);
     for step in [1, published.len()] {
-        let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+        let mut state = State::new(EPOCH, 1, OPTIONS);
         state.subscribe(interest(selectors), &[], Start::At(1), None, stream, 0);
         let mut seen = Vec::new();
         for appended in published.chunks(step) {
@@ -127,7 +132,7 @@ fn check_live(selectors: &str, stream: StreamOptions, published: &[&str], expect
 /// Subscribes when everything is published.
 fn check_late(selectors: &str, start: Start, published: &[&str], expected: &[&str]) {
     let (published, interest) = (entries(published), interest(selectors));
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.handle_appended(&published);
     let finished = finished_by(&published, &interest);
     state.subscribe(interest, &finished, start, None, STREAM, 0);
@@ -154,7 +159,7 @@ fn a_last_event_of_an_unwanted_type_ends_the_stream() {
     let types = vec![EventType::parse("created").unwrap()];
     let wanted = Interest::new(vec![Selector::parse("a").unwrap()], types, Rights::everything());
     let published = entries(&["a created", "a final"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.subscribe(wanted, &[], Start::At(1), None, STREAM, 0);
     state.handle_appended(&published);
     assert_eq!(drain(&mut state, &published), ["1", "finished a", "Finished"]);
@@ -186,7 +191,7 @@ fn who_may_not_receive_the_last_event_does_not_learn_of_it() {
 #[test]
 fn a_stream_ends_when_its_time_is_over() {
     let stream = StreamOptions { expires_at: Some(5_000), ..STREAM };
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.subscribe(interest("a"), &[], Start::At(1), None, stream, 0);
     state.handle_timeout(4_900);
     assert_eq!(drain(&mut state, &[]), [""; 0]);
@@ -197,7 +202,7 @@ fn a_stream_ends_when_its_time_is_over() {
 #[test]
 fn a_shutdown_does_not_keep_a_stream_beyond_its_time() {
     let stream = StreamOptions { expires_at: Some(5_000), ..STREAM };
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     let key = state.subscribe(interest("a"), &[], Start::At(1), None, stream, 0);
     state.dismiss(key, 2_000, 60_000, 0);
     state.handle_timeout(5_100);
@@ -206,7 +211,7 @@ fn a_shutdown_does_not_keep_a_stream_beyond_its_time() {
 
 #[test]
 fn who_is_expelled_is_told_why() {
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     let key = state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
     state.expel(key, ExpiryReason::Revoked);
     state.expel(key, ExpiryReason::Closed);
@@ -242,7 +247,7 @@ fn the_last_events_are_those_from_before_the_subscriber_came() {
 #[test]
 fn an_event_opens_a_finished_topic() {
     let published = entries(&["a final", "a", "a final"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
     state.handle_appended(&published[..2]);
     assert_eq!(drain(&mut state, &published), ["1", "2"]);
@@ -253,7 +258,7 @@ fn an_event_opens_a_finished_topic() {
 #[test]
 fn a_topic_that_the_log_knows_to_be_finished_ends_streams_once_the_head_is_there() {
     let published = entries(&["a", "a final"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     let finished = finished_by(&published, &interest("a"));
     state.subscribe(interest("a"), &finished, Start::At(3), None, STREAM, 0);
     state.subscribe(interest("a"), &finished, Start::After(1), None, STREAM, 0);
@@ -267,7 +272,7 @@ fn a_topic_that_the_log_knows_to_be_finished_ends_streams_once_the_head_is_there
 #[test]
 fn a_topic_that_the_log_opened_again_is_open_for_a_group_that_remembers_its_end() {
     let published = entries(&["a", "a final"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     // Its first read is not answered, so the group stays.
     state.handle_appended(&published[..1]);
     state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
@@ -289,7 +294,7 @@ fn a_topic_that_the_log_opened_again_is_open_for_a_group_that_remembers_its_end(
 #[test]
 fn events_that_are_skipped_may_have_finished_a_topic() {
     let published = entries(&["a", "a private final"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.subscribe(interest("a"), &[], Start::At(1), None, STREAM, 0);
     state.handle_skipped(3, |_, _| Some(2));
     assert_eq!(drain(&mut state, &published), ["1", "finished a", "Finished"]);
@@ -298,7 +303,7 @@ fn events_that_are_skipped_may_have_finished_a_topic() {
 /// Answers the reads of a subscriber in a log with the offsets 1 to 99 and nothing of interest, ten
 /// offsets at a time and with one of `dropped` each.
 fn check_dropped(start: Start, dropped: &[Option<u64>], expected: &[&str]) {
-    let mut state = State::new(Epoch::from_random(1), 100, OPTIONS);
+    let mut state = State::new(EPOCH, 100, OPTIONS);
     let key = state.subscribe(interest("a"), &[], start, None, STREAM, 0);
     let mut seen = Vec::new();
     let mut dropped_then = dropped.iter().copied();
@@ -309,6 +314,7 @@ fn check_dropped(start: Start, dropped: &[Option<u64>], expected: &[&str]) {
                 let (entries, next) = (Vec::new(), from + 10);
                 state.handle_read(
                     key,
+                    EPOCH,
                     ReadOutcome::Entries { entries, next, dropped, is_scarce: false },
                     0,
                 );
@@ -344,7 +350,7 @@ fn what_is_dropped_beyond_the_head_is_not_told_yet() {
 
 #[test]
 fn a_poll_does_not_end_before_what_is_kept_was_read() {
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     let entry = Arc::new(Entry {
         offset: 1,
         topics: [Topic::parse("a").unwrap()].into(),
@@ -373,6 +379,7 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     let entries = vec![entry];
     state.handle_read(
         key,
+        EPOCH,
         ReadOutcome::Entries { entries, next: 2, dropped: None, is_scarce: false },
         5_000,
     );
@@ -380,14 +387,21 @@ fn a_poll_does_not_end_before_what_is_kept_was_read() {
     state.handle_written(&write, 1, true, 5_000);
     let closed = state.poll_effect();
     assert!(
-        matches!(closed, Some(Effect::Close { reason: CloseReason::PollDone, cursor: 2, .. })),
+        matches!(
+            closed,
+            Some(Effect::Close {
+                reason: CloseReason::PollDone,
+                settled: Position { epoch: EPOCH, offset: 1 },
+                ..
+            })
+        ),
         "{closed:?}"
     );
 }
 
 #[test]
 fn only_the_first_heartbeat_of_a_silence_comes_early() {
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
     let stream = StreamOptions {
         control: true,
@@ -412,7 +426,7 @@ fn only_the_first_heartbeat_of_a_silence_comes_early() {
 #[test]
 fn heartbeats_and_ends_far_ahead_come_in_their_time() {
     let options = StateOptions { heartbeat_ms: 600_000, ..OPTIONS };
-    let mut state = State::new(Epoch::from_random(1), 1, options);
+    let mut state = State::new(EPOCH, 1, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
     let stream = StreamOptions {
         control: true,
@@ -450,7 +464,7 @@ fn heartbeats_and_ends_far_ahead_come_in_their_time() {
 #[test]
 fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
     let options = StateOptions { heartbeat_ms: 1_000, log_retry_ms: 1_500, ..OPTIONS };
-    let mut state = State::new(Epoch::from_random(1), 5, options);
+    let mut state = State::new(EPOCH, 5, options);
     let interest = Interest::new(vec![Selector::All], Vec::new(), Rights::everything());
     let stream = StreamOptions {
         control: true,
@@ -461,7 +475,7 @@ fn a_log_that_failed_is_tried_again_in_time_even_if_a_heartbeat_comes_first() {
     };
     let key = state.subscribe(interest, &[], Start::At(1), None, stream, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { .. })));
-    state.handle_read(key, ReadOutcome::Failed, 0);
+    state.handle_read(key, EPOCH, ReadOutcome::Failed, 0);
     state.handle_timeout(1_000);
     assert!(matches!(state.poll_effect(), Some(Effect::Heartbeat { is_silent: true, .. })));
     assert_eq!(state.poll_timeout(), Some(1_500));
@@ -474,7 +488,7 @@ const CONFLATING: StreamOptions = StreamOptions { conflate: true, ..STREAM };
 /// Subscribes when everything is published, and reads all of it.
 fn check_conflated(selectors: &str, published: &[&str], expected: &[&str]) {
     let published = entries(published);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.handle_appended(&published);
     state.subscribe(interest(selectors), &[], Start::After(0), None, CONFLATING, 0);
     assert_eq!(drain(&mut state, &published), expected, "{selectors}");
@@ -510,7 +524,7 @@ fn who_conflates_receives_all_that_is_live() {
 #[test]
 fn a_poll_that_conflates_ends_after_one_batch() {
     let published = entries(&["a", "a", "b"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.handle_appended(&published);
     let stream = StreamOptions { poll_deadline: Some(1_000), ..CONFLATING };
     state.subscribe(interest("*"), &[], Start::At(1), None, stream, 0);
@@ -520,7 +534,7 @@ fn a_poll_that_conflates_ends_after_one_batch() {
 #[test]
 fn without_control_events_nothing_is_said_of_what_is_left_out() {
     let published = entries(&["a", "a"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.handle_appended(&published);
     let stream = StreamOptions { control: false, ..CONFLATING };
     state.subscribe(interest("a"), &[], Start::At(1), None, stream, 0);
@@ -529,7 +543,7 @@ fn without_control_events_nothing_is_said_of_what_is_left_out() {
 
 /// Answers reads one event at a time and gives the offsets of each batch.
 fn batches_of_single_reads(published: &[Arc<Entry<()>>], is_scarce: bool) -> Vec<Vec<u64>> {
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.handle_appended(published);
     state.subscribe(interest("*"), &[], Start::At(1), None, CONFLATING, 0);
     let mut batches = Vec::new();
@@ -539,7 +553,7 @@ fn batches_of_single_reads(published: &[Arc<Entry<()>>], is_scarce: bool) -> Vec
                 let entries = vec![Arc::clone(&published[from as usize - 1])];
                 let next = from + 1;
                 let outcome = ReadOutcome::Entries { entries, next, dropped: None, is_scarce };
-                state.handle_read(subscriber, outcome, 0);
+                state.handle_read(subscriber, EPOCH, outcome, 0);
             }
             Effect::Write(write) => {
                 batches.push(write.batch.entries.iter().map(|entry| entry.offset).collect());
@@ -562,15 +576,15 @@ fn nothing_is_held_while_memory_is_scarce() {
 #[test]
 fn what_was_read_is_not_held_until_a_log_that_failed_is_back() {
     let published = entries(&["a", "a"]);
-    let mut state = State::new(Epoch::from_random(1), 1, OPTIONS);
+    let mut state = State::new(EPOCH, 1, OPTIONS);
     state.handle_appended(&published);
     let key = state.subscribe(interest("a"), &[], Start::At(1), None, CONFLATING, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 1, .. })));
     let entries = published[..1].to_vec();
     let outcome = ReadOutcome::Entries { entries, next: 2, dropped: None, is_scarce: false };
-    state.handle_read(key, outcome, 0);
+    state.handle_read(key, EPOCH, outcome, 0);
     assert!(matches!(state.poll_effect(), Some(Effect::Read { from: 2, .. })));
-    state.handle_read(key, ReadOutcome::Failed, 0);
+    state.handle_read(key, EPOCH, ReadOutcome::Failed, 0);
     assert_eq!(drain(&mut state, &published), ["1", "2"]);
 }
 

@@ -5,6 +5,8 @@ use tidings_log::{KeyWindow, MemoryLog, MemoryLogOptions, Record, Retention, Ret
 
 use super::*;
 
+const EPOCH: Epoch = Epoch::from_random(1);
+
 /// A log of one event of `b` and then so many of `a` less one, of which it keeps `kept`.
 fn log(count: usize, kept: Option<u64>) -> Arc<MemoryLog> {
     let rule = |events_max| RetentionRule {
@@ -15,7 +17,7 @@ fn log(count: usize, kept: Option<u64>) -> Arc<MemoryLog> {
     let rules = kept.map(rule).into_iter().collect();
     let retention = Retention { rules, ..MemoryLogOptions::default().retention };
     let options = MemoryLogOptions { retention, keys: KeyWindow::default() };
-    let log = MemoryLog::new(Epoch::from_random(1), options);
+    let log = MemoryLog::new(EPOCH, options);
     let record = |topic| Record::new([Topic::parse(topic).unwrap()], "x".repeat(200));
     log.append(vec![vec![record("b")], vec![record("a"); count - 1]], 0).unwrap();
     Arc::new(log)
@@ -23,7 +25,7 @@ fn log(count: usize, kept: Option<u64>) -> Arc<MemoryLog> {
 
 fn replay(log: &Arc<MemoryLog>, replay_bytes_max: usize) -> Replay {
     let limits = Limits { replay_bytes_max, ..Limits::default() };
-    Replay::new(Arc::clone(log) as Arc<dyn EventLog>, &limits)
+    Replay::new(Arc::clone(log) as Arc<dyn EventLog>, log.epoch(), &limits)
 }
 
 fn everything() -> Arc<Interest> {
@@ -60,9 +62,9 @@ fn readers_that_began_apart_come_to_share_their_steps() {
     for begin in 1..=100 {
         let mut from = begin;
         while from < 20_001 {
-            let is_known = replay.recall(from, 20_001, &all).is_some();
+            let is_known = replay.recall(EPOCH, from, 20_001, &all).is_some();
             assert_eq!(is_known, !starts.insert(from), "reader {begin} at {from}");
-            let (offsets, next, _) = told(replay.read(from, 20_001, &all));
+            let (offsets, next, _) = told(replay.read(EPOCH, from, 20_001, &all));
             assert_eq!(offsets, (from..next).collect::<Vec<_>>());
             from = next;
         }
@@ -77,7 +79,7 @@ fn a_step_keeps_at_least_half_and_does_not_stop_short_of_the_end() {
     let limit = Limits::default().read_limit();
     for from in 1..1_000 {
         let full = log.read(from, 1_001, &all, limit).unwrap().entries.len();
-        let (offsets, next, _) = told(replay(&log, 64 << 20).read(from, 1_001, &all));
+        let (offsets, next, _) = told(replay(&log, 64 << 20).read(EPOCH, from, 1_001, &all));
         assert!(offsets.len() * 2 >= full);
         assert!(next == 1_001 || from + (full as u64) < 1_001);
     }
@@ -87,14 +89,14 @@ fn a_step_keeps_at_least_half_and_does_not_stop_short_of_the_end() {
 fn a_step_is_recalled_up_to_where_one_may_read() {
     let (log, all) = (log(100, None), everything());
     let replay = replay(&log, 64 << 20);
-    assert!(replay.recall(1, 11, &all).is_none());
-    let (_, next, _) = told(replay.read(1, 101, &all));
+    assert!(replay.recall(EPOCH, 1, 11, &all).is_none());
+    let (_, next, _) = told(replay.read(EPOCH, 1, 101, &all));
     for until in [2, 11, next, 1_000] {
-        let (offsets, end, _) = told(replay.recall(1, until, &all).unwrap());
+        let (offsets, end, _) = told(replay.recall(EPOCH, 1, until, &all).unwrap());
         assert_eq!((offsets, end), ((1..until.min(next)).collect(), until.min(next)));
     }
     let other = Interest::new(vec![Selector::All], vec![], Rights::public_only());
-    assert!(replay.recall(1, 11, &other).is_none());
+    assert!(replay.recall(EPOCH, 1, 11, &other).is_none());
 }
 
 #[test]
@@ -104,31 +106,34 @@ fn a_used_up_budget_leaves_one_event_at_a_time() {
     let mut held = Vec::new();
     while !replay.budget().is_used_up() {
         let from = 1 + 200 * held.len() as u64;
-        held.push(replay.read(from, 20_001, &all));
+        held.push(replay.read(EPOCH, from, 20_001, &all));
     }
     let (several, ..) = told(held.remove(0));
     assert!(several.len() > 1);
-    assert_eq!(told(replay.read(19_901, 20_001, &all)), (vec![19_901], 19_902, None));
+    assert_eq!(told(replay.read(EPOCH, 19_901, 20_001, &all)), (vec![19_901], 19_902, None));
     let last = 1 + 200 * held.len() as u64;
-    assert_eq!(told(replay.recall(last, 20_001, &all).unwrap()), (vec![last], last + 1, None));
+    assert_eq!(
+        told(replay.recall(EPOCH, last, 20_001, &all).unwrap()),
+        (vec![last], last + 1, None)
+    );
     drop(held);
     replay.forget_idle();
     replay.forget_idle();
     assert_eq!(replay.budget().held_bytes(), 0);
-    assert!(told(replay.read(1, 20_001, &all)).0.len() > 1);
+    assert!(told(replay.read(EPOCH, 1, 20_001, &all)).0.len() > 1);
 }
 
 #[test]
 fn what_a_rule_drops_later_is_left_out_of_kept_steps() {
     let (log, all) = (log(100, Some(95)), everything());
     let replay = replay(&log, 64 << 20);
-    let (before, next, dropped) = told(replay.read(1, 101, &all));
+    let (before, next, dropped) = told(replay.read(EPOCH, 1, 101, &all));
     assert_eq!((before[0], dropped), (1, None));
     log.trim(0);
-    let (after, _, dropped) = told(replay.recall(1, 101, &all).unwrap());
+    let (after, _, dropped) = told(replay.recall(EPOCH, 1, 101, &all).unwrap());
     let kept: Vec<u64> = std::iter::once(1).chain(6..next).collect();
     assert_eq!((after, dropped), (kept, Some(5)));
-    assert_eq!(told(replay.recall(1, 101, &all).unwrap()).1, next);
+    assert_eq!(told(replay.recall(EPOCH, 1, 101, &all).unwrap()).1, next);
 }
 
 #[test]
@@ -136,8 +141,8 @@ fn what_is_trimmed_is_not_recalled() {
     let all = everything();
     let log = log(100, None);
     let replay = replay(&log, 64 << 20);
-    told(replay.read(1, 101, &all));
+    told(replay.read(EPOCH, 1, 101, &all));
     log.trim(u64::MAX);
-    assert!(replay.recall(1, 101, &all).is_none());
-    assert!(matches!(replay.read(1, 101, &all), ReadOutcome::Trimmed { oldest: 101 }));
+    assert!(replay.recall(EPOCH, 1, 101, &all).is_none());
+    assert!(matches!(replay.read(EPOCH, 1, 101, &all), ReadOutcome::Trimmed { oldest: 101 }));
 }

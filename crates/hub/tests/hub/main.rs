@@ -8,6 +8,7 @@ mod handover;
 mod keys;
 mod log;
 mod rules;
+mod shared;
 mod sockets;
 
 use std::sync::Arc;

@@ -152,14 +152,8 @@ impl<E: Engine> SharedLog<E> {
 }
 
 fn given_up(is_unsure: bool, reason: &str) -> AppendError {
-    AppendError::Unavailable(if is_unsure {
-        format!(
-            "{reason}; it is not known whether the events were published: with keys they can be \
-             published again without doubling them"
-        )
-    } else {
-        reason.to_owned()
-    })
+    let kind = if is_unsure { AppendError::Unknown } else { AppendError::Unavailable };
+    kind(reason.to_owned())
 }
 
 fn placed(outcomes: &[Outcome]) -> impl Iterator<Item = &Placed> {

@@ -1,7 +1,8 @@
 //! Random schedules against a slow, obvious model.
 //!
 //! The shell of these tests is a log that loses events from its start and from its middle, topics
-//! that finish and open again, outlets of random room, reads and seeks that are answered late and
+//! that finish and open again, that begins other lives of which the state machine hears late, and of
+//! which clients know more than it; outlets of random room, reads and seeks that are answered late and
 //! in any order, and a clock that jumps. The model knows every event ever published and says what
 //! each subscriber must have received, what may have been left out for one that conflates, what it
 //! must have been told, and whether its stream may or must have ended. A failing schedule prints its seed;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use crate::effect::{Effect, Notice, ReadOutcome, SeekOutcome, Write};
+use crate::effect::{ConfirmOutcome, Effect, Notice, ReadOutcome, SeekOutcome, Write};
 use crate::hub_state::HubState;
 use crate::subscriber::{Phase, Search, StreamOptions, Subscriber};
 use crate::{
@@ -29,6 +30,21 @@ const TYPES: [&str; 3] = ["message", "created", "deleted"];
 const SCHEDULES: u64 = 10_000;
 const STEPS: usize = 250;
 
+/// One life of the log.
+#[derive(Clone)]
+struct Life {
+    epoch: Epoch,
+    published: Vec<Arc<Entry<()>>>,
+    /// The offset after what it began with.
+    began_at: u64,
+    /// The oldest kept offset.
+    oldest: u64,
+    /// The offsets that are lost although older ones are kept.
+    dropped: BTreeSet<u64>,
+    /// The topics that the log holds for finished, with the offset of their last event.
+    finished: BTreeMap<Topic, u64>,
+}
+
 /// What the test knows of a subscriber that the state machine must not be asked about.
 struct Client {
     interest: Interest,
@@ -38,8 +54,11 @@ struct Client {
     finished_then: Vec<Topic>,
     /// The first offset it is owed, as far as it has been looked for.
     from: u64,
-    /// How much is to be looked for yet.
+    /// How many events it wants to begin with, and how much of them is to be looked for yet.
+    last: u32,
     search: Option<Search>,
+    /// The id it came with, while that is beyond the head or of another life of the log.
+    ahead: Option<Position>,
     received: Vec<u64>,
     /// The offset it resumed after, until it has received something or was told of a loss.
     resumed_after: Option<u64>,
@@ -67,10 +86,17 @@ struct Client {
     is_stalled: bool,
 }
 
-/// Reads and seeks that have not been answered.
-enum Question {
-    Read { key: SubscriberKey, from: u64, until: u64 },
-    Seek { key: SubscriberKey, before: u64, wanted: u32 },
+/// What a subscriber waits for, and in which life of the log that was asked.
+struct Question {
+    key: SubscriberKey,
+    epoch: Epoch,
+    wish: Wish,
+}
+
+enum Wish {
+    Read { from: u64, until: u64 },
+    Seek { before: u64, wanted: u32 },
+    Confirm(Position),
 }
 
 /// How often streams ended in each way and were told of a loss.
@@ -79,18 +105,56 @@ type Tally = BTreeMap<String, usize>;
 struct World {
     rng: Rng,
     state: HubState<()>,
-    epoch: Epoch,
     now: Millis,
-    published: Vec<Arc<Entry<()>>>,
-    /// The oldest kept offset.
-    oldest: u64,
-    /// The offsets that are lost although older ones are kept.
-    dropped: BTreeSet<u64>,
-    /// The topics that the log holds for finished, with the offset of their last event.
-    finished: BTreeMap<Topic, u64>,
+    life: Life,
+    /// The life that the state machine is in, if it has not been told of the present one.
+    ended: Option<Life>,
     clients: BTreeMap<SubscriberKey, Client>,
     questions: VecDeque<Question>,
     tally: Tally,
+}
+
+impl Life {
+    fn next_offset(&self) -> u64 {
+        self.published.len() as u64 + 1
+    }
+
+    fn events(&self, offsets: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Entry<()>>> {
+        self.published[offsets.start as usize - 1..offsets.end as usize - 1].iter()
+    }
+
+    fn kept(&self, offsets: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Entry<()>>> {
+        self.events(offsets).filter(|entry| !self.is_lost(entry.offset))
+    }
+
+    fn is_lost(&self, offset: u64) -> bool {
+        offset < self.oldest || self.dropped.contains(&offset)
+    }
+
+    /// The offset of the last event of a topic that is finished, for those who may know of it.
+    fn finished_for(&self, interest: &Interest, topic: &Topic) -> Option<u64> {
+        let offset = *self.finished.get(topic)?;
+        let last = &self.published[offset as usize - 1];
+        interest.may_receive(&last.topics, last.private).then_some(offset)
+    }
+
+    fn all_finished_for(&self, interest: &Interest) -> Vec<(Topic, u64)> {
+        exact_topics(interest)
+            .filter_map(|topic| Some((topic.clone(), self.finished_for(interest, topic)?)))
+            .collect()
+    }
+
+    /// The log loses its tail, or is emptied, or has merely to assume so.
+    fn end(&self, epoch: Epoch, rng: &mut Rng) -> Self {
+        let began_at = rng.u64(1..=self.next_offset());
+        let mut next = self.clone();
+        (next.epoch, next.began_at) = (epoch, began_at);
+        next.published.truncate(began_at as usize - 1);
+        next.oldest = next.oldest.min(began_at);
+        next.dropped.retain(|&offset| offset < began_at);
+        next.finished.retain(|_, offset| *offset < began_at);
+        next
+    }
 }
 
 impl Client {
@@ -127,6 +191,15 @@ impl Client {
         assert_eq!(self.expected.pop_front(), Some(notice));
     }
 
+    /// It is to be told that it cannot go on where it stood, and is owed all that is kept.
+    fn begin_after_gap(&mut self, stood_at: Position, oldest: u64, head: u64, reason: GapReason) {
+        (self.from, self.is_unread) = (oldest, oldest < head);
+        (self.resumed_after, self.told_until, self.skipped) = (None, 0, 0);
+        self.received.clear();
+        self.excused.clear();
+        self.expect(Notice::Gap(Gap { requested: stood_at.to_string(), oldest, reason }));
+    }
+
     fn expect(&mut self, notice: Notice) {
         if self.stream.control {
             self.expected.push_back(notice);
@@ -145,12 +218,16 @@ impl World {
         Self {
             rng,
             state,
-            epoch,
             now: 0,
-            published: Vec::new(),
-            oldest: 1,
-            dropped: BTreeSet::new(),
-            finished: BTreeMap::new(),
+            life: Life {
+                epoch,
+                published: Vec::new(),
+                began_at: 1,
+                oldest: 1,
+                dropped: BTreeSet::new(),
+                finished: BTreeMap::new(),
+            },
+            ended: None,
             clients: BTreeMap::new(),
             questions: VecDeque::new(),
             tally: Tally::new(),
@@ -192,6 +269,8 @@ impl World {
             85..86 => self.expel(),
             86..90 => self.vanish(),
             90..94 => self.pass_time(),
+            94..95 => self.begin_life(),
+            95..96 => self.tell_life(),
             // Now and then effects stay undone while other things happen.
             _ => return,
         }
@@ -202,8 +281,67 @@ impl World {
         }
     }
 
-    fn next_offset(&self) -> u64 {
-        self.published.len() as u64 + 1
+    /// The life of the log that the state machine is in.
+    fn known(&self) -> &Life {
+        self.ended.as_ref().unwrap_or(&self.life)
+    }
+
+    fn begin_life(&mut self) {
+        let epoch = Epoch::from_random(self.rng.u64(..));
+        let next = self.life.end(epoch, &mut self.rng);
+        let ended = std::mem::replace(&mut self.life, next);
+        self.ended.get_or_insert(ended);
+    }
+
+    /// Tells the state machine of the present life of the log.
+    fn tell_life(&mut self) {
+        if self.ended.is_none() {
+            return;
+        }
+        self.perform();
+        let next = self.rng.u64(self.life.began_at..=self.life.next_offset());
+        let bounds = Bounds { oldest: self.life.oldest.min(next), next };
+        let mut clients = std::mem::take(&mut self.clients);
+        for (&key, client) in &mut clients {
+            let (_, stood_at) = self.state.subscriber(key).expect("all has been performed");
+            self.begin_anew(client, stood_at, bounds);
+        }
+        self.clients = clients;
+        self.ended = None;
+        let Self { life, state, now, .. } = self;
+        let finished = |interest: &Interest, topic: &Topic| life.finished_for(interest, topic);
+        state.handle_new_life(life.epoch, bounds, finished, *now);
+    }
+
+    /// What another life means for a client that stood there.
+    fn begin_anew(&mut self, client: &mut Client, stood_at: Position, bounds: Bounds) {
+        let (ended, epoch) = (self.known().epoch, self.life.epoch);
+        assert!(client.expected.is_empty() && !client.was_told_end);
+        client.came_at = bounds.next;
+        let finished = self.life.all_finished_for(&client.interest);
+        client.finished_then = finished.into_iter().map(|(topic, _)| topic).collect();
+        if let Some(position) = client.ahead.filter(|it| it.epoch != ended) {
+            assert_eq!(stood_at, position);
+            client.ahead =
+                Some(position).filter(|it| it.epoch != epoch || it.offset >= bounds.next);
+            return;
+        }
+        if client.search.is_some() {
+            assert!(client.received.is_empty());
+            client.search = Some(Search { wanted: client.last, before: bounds.next });
+            client.from = bounds.next;
+            return;
+        }
+        match client.ahead.take() {
+            Some(position) => assert_eq!(stood_at, position),
+            None => {
+                assert_eq!(stood_at.epoch, ended);
+                self.check_settled(client, stood_at.offset + 1);
+                assert!(client.received.iter().all(|&offset| offset <= stood_at.offset));
+            }
+        }
+        *self.tally.entry("NewLife".to_owned()).or_default() += 1;
+        client.begin_after_gap(stood_at, bounds.oldest, bounds.next, GapReason::UnknownEpoch);
     }
 
     fn publish(&mut self) {
@@ -211,7 +349,7 @@ impl World {
             let open: Vec<Topic> = TOPICS
                 .iter()
                 .map(|text| Topic::parse(text).unwrap())
-                .filter(|topic| !self.finished.contains_key(topic))
+                .filter(|topic| !self.life.finished.contains_key(topic))
                 .collect();
             if open.is_empty() {
                 return;
@@ -221,7 +359,7 @@ impl World {
                 .collect();
             let event_type = TYPES[self.rng.usize(..TYPES.len())];
             let entry = Entry {
-                offset: self.next_offset(),
+                offset: self.life.next_offset(),
                 topics,
                 event_type: (event_type != "message")
                     .then(|| EventType::parse(event_type).unwrap()),
@@ -230,47 +368,68 @@ impl World {
                 payload: (),
             };
             if entry.is_final {
-                self.finished.extend(entry.topics.iter().map(|t| (t.clone(), entry.offset)));
+                self.life.finished.extend(entry.topics.iter().map(|t| (t.clone(), entry.offset)));
             }
-            self.published.push(Arc::new(entry));
+            self.life.published.push(Arc::new(entry));
         }
     }
 
     /// Hands over some of what has been published since: a shard may be behind its log.
     fn hand_over(&mut self) {
-        let (head, next) = (self.state.head(), self.next_offset());
+        let (head, next) = (self.state.head(), self.known().next_offset());
         if head == next {
             return;
         }
         let until = self.rng.u64(head..next) + 1;
+        let life = self.ended.as_ref().unwrap_or(&self.life);
         if self.rng.u32(0..20) == 0 {
-            self.state.handle_skipped(until, |interest, topic| {
-                finished_for(&self.finished, &self.published, interest, topic)
-            });
+            let finished = |interest: &Interest, topic: &Topic| life.finished_for(interest, topic);
+            self.state.handle_skipped(until, finished);
         } else {
-            self.state.handle_appended(&self.published[head as usize - 1..until as usize - 1]);
+            self.state.handle_appended(&life.published[head as usize - 1..until as usize - 1]);
+        }
+        let epoch = self.state.epoch();
+        for client in self.clients.values_mut() {
+            let is_overtaken = |it: &mut Position| it.epoch == epoch && it.offset < until;
+            if client.ahead.take_if(is_overtaken).is_some() {
+                *self.tally.entry("Overtaken".to_owned()).or_default() += 1;
+            }
         }
     }
 
     /// The log may hold more than the state was told of, and have held less when the subscriber came.
     fn last_events(&mut self, head: u64, next: u64) -> Start {
         let draw = self.rng.u32(0..36);
-        let before = (head.saturating_sub(3).max(self.oldest) + u64::from(draw / 6)).min(next);
+        let oldest = self.known().oldest;
+        let before = (head.saturating_sub(3).max(oldest) + u64::from(draw / 6)).min(next);
         Start::Last { wanted: draw % 6, before }
+    }
+
+    /// An id that the state machine may not know of: from behind its head, or of some life of the log.
+    fn unseen_id(&mut self) -> Position {
+        let ended = self.ended.as_ref().map_or(self.life.epoch, |life| life.epoch);
+        let forged = Epoch::from_random(self.rng.u64(..));
+        let epoch = [self.life.epoch, self.life.epoch, ended, forged][self.rng.usize(0..4)];
+        let highest = self.life.next_offset().max(self.known().next_offset());
+        Position { epoch, offset: self.rng.u64(0..highest + 3) }
     }
 
     fn subscribe(&mut self) {
         let interest = self.random_interest();
-        let (head, next) = (self.state.head(), self.next_offset());
-        let bounds = Bounds { oldest: self.oldest, next };
-        let (start, gap) = match self.rng.u32(0..6) {
+        let (head, next) = (self.state.head(), self.known().next_offset());
+        // The node may know of more than the state machine, and of less than the log.
+        let seen = self.rng.u64(head..=next);
+        let (epoch, oldest) = (self.known().epoch, self.known().oldest);
+        let bounds = Bounds { oldest: oldest.min(seen), next: seen };
+        let (start, gap) = match self.rng.u32(0..8) {
             0 => (Start::At(next), None),
-            1 => (Start::At(self.oldest), None),
+            1 => (Start::At(oldest), None),
             2 => (self.last_events(head, next), None),
-            3 => resume_after(b"forged", self.epoch, bounds),
+            3 => resume_after(b"forged", epoch, Bounds { oldest, next }, true),
+            4 | 5 => resume_after(self.unseen_id().to_string().as_bytes(), epoch, bounds, true),
             _ => {
-                let id = Position { epoch: self.epoch, offset: self.rng.u64(0..next) }.to_string();
-                resume_after(id.as_bytes(), self.epoch, bounds)
+                let id = Position { epoch, offset: self.rng.u64(0..next) }.to_string();
+                resume_after(id.as_bytes(), epoch, Bounds { oldest, next }, false)
             }
         };
         let (from, search, resumed_after) = match start {
@@ -278,6 +437,11 @@ impl World {
             Start::After(offset) => (offset + 1, None, Some(offset)),
             Start::Last { wanted: 0, before } => (before, None, None),
             Start::Last { wanted, before } => (before, Some(Search { wanted, before }), None),
+            Start::Ahead(position) => (position.offset + 1, None, Some(position.offset)),
+        };
+        let ahead = match start {
+            Start::Ahead(it) => Some(it).filter(|it| it.epoch != epoch || it.offset >= head),
+            _ => None,
         };
         let poll_deadline = (self.rng.u32(0..6) == 0).then(|| self.now + self.rng.u64(0..30_000));
         let control = self.rng.u32(0..8) > 0;
@@ -285,12 +449,7 @@ impl World {
         let expires_at = (self.rng.u32(0..6) == 0).then(|| self.now + self.rng.u64(0..60_000));
         let jitter = self.rng.f32();
         let stream = StreamOptions { control, conflate, poll_deadline, expires_at, jitter };
-        let finished: Vec<(Topic, u64)> = exact_topics(&interest)
-            .filter_map(|topic| {
-                let last = finished_for(&self.finished, &self.published, &interest, topic)?;
-                Some((topic.clone(), last))
-            })
-            .collect();
+        let finished = self.known().all_finished_for(&interest);
         let key =
             self.state.subscribe(interest.clone(), &finished, start, gap.clone(), stream, self.now);
         let mut client = Client {
@@ -299,7 +458,9 @@ impl World {
             came_at: head,
             finished_then: finished.into_iter().map(|(topic, _)| topic).collect(),
             from,
+            last: search.map_or(0, |search| search.wanted),
             search,
+            ahead,
             received: Vec::new(),
             resumed_after,
             is_unread: resumed_after.is_none() && search.is_none() && from < head,
@@ -341,18 +502,6 @@ impl World {
         Interest::new(selectors, types, rights)
     }
 
-    fn events(&self, offsets: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Entry<()>>> {
-        self.published[offsets.start as usize - 1..offsets.end as usize - 1].iter()
-    }
-
-    fn kept(&self, offsets: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Entry<()>>> {
-        self.events(offsets).filter(|entry| !self.is_lost(entry.offset))
-    }
-
-    fn is_lost(&self, offset: u64) -> bool {
-        offset < self.oldest || self.dropped.contains(&offset)
-    }
-
     fn perform(&mut self) {
         while let Some(effect) = self.state.poll_effect() {
             self.perform_one(effect);
@@ -371,24 +520,37 @@ impl World {
             Effect::Write(write) => self.write(&write),
             Effect::Announce { subscriber, notice } => self.note(subscriber, notice),
             Effect::Heartbeat { subscriber, .. } => self.beat(subscriber),
-            Effect::Read { subscriber: key, interest: _, from, until } => {
-                self.questions.push_back(Question::Read { key, from, until });
+            Effect::Read { subscriber, interest: _, from, until } => {
+                self.ask(subscriber, Wish::Read { from, until });
             }
-            Effect::Seek { subscriber: key, interest: _, before, wanted } => {
-                self.questions.push_back(Question::Seek { key, before, wanted });
+            Effect::Seek { subscriber, interest: _, before, wanted } => {
+                self.ask(subscriber, Wish::Seek { before, wanted });
             }
-            Effect::Close { subscriber, reason, cursor } => {
+            Effect::Confirm { subscriber, position } => {
+                self.ask(subscriber, Wish::Confirm(position));
+            }
+            Effect::Close { subscriber, reason, settled } => {
                 if let Some(client) = self.clients.remove(&subscriber) {
                     *self.tally.entry(format!("{reason:?}")).or_default() += 1;
-                    self.check_close(&client, reason, cursor);
+                    self.check_close(&client, reason, settled);
                 }
             }
         }
     }
 
+    fn ask(&mut self, key: SubscriberKey, wish: Wish) {
+        self.questions.push_back(Question { key, epoch: self.state.epoch(), wish });
+    }
+
     fn write(&mut self, write: &Write<()>) {
         let Some(client) = self.clients.get_mut(&write.subscriber) else { return };
         assert!(!client.was_told_end, "nothing follows the end");
+        assert_eq!(client.ahead, None, "it has seen more");
+        let known = self.ended.as_ref().unwrap_or(&self.life);
+        for entry in &write.batch.entries {
+            let original = &known.published[entry.offset as usize - 1];
+            assert!(Arc::ptr_eq(entry, original), "it is of another life");
+        }
         let accepted = write.batch.entries.len().min(client.room);
         client.room -= accepted;
         client.received.extend(write.batch.entries[..accepted].iter().map(|entry| entry.offset));
@@ -444,28 +606,78 @@ impl World {
         if self.questions.is_empty() {
             return;
         }
-        let question = self.questions.remove(self.rng.usize(..self.questions.len())).unwrap();
-        let failed = self.rng.u32(0..20) == 0;
-        match question {
-            Question::Read { key, .. } if failed => {
-                self.state.handle_read(key, ReadOutcome::Failed, self.now);
+        let Question { key, epoch, wish } =
+            self.questions.remove(self.rng.usize(..self.questions.len())).unwrap();
+        if epoch != self.state.epoch() {
+            return self.answer_late(key, epoch, &wish);
+        }
+        let has_failed = self.rng.u32(0..20) == 0;
+        // Nobody answers for a life that is over; a new question will be asked in the next one.
+        let is_over = self.ended.is_some() && !matches!(wish, Wish::Confirm(_));
+        match wish {
+            Wish::Read { .. } if has_failed => {
+                self.state.handle_read(key, epoch, ReadOutcome::Failed, self.now);
             }
-            Question::Seek { key, .. } if failed => {
-                self.state.handle_sought(key, SeekOutcome::Failed, self.now);
+            Wish::Seek { .. } if has_failed => {
+                self.state.handle_sought(key, epoch, SeekOutcome::Failed, self.now);
             }
-            Question::Read { key, from, until } => {
+            Wish::Confirm(_) if has_failed => {
+                self.state.handle_confirmed(key, epoch, ConfirmOutcome::Failed, self.now);
+            }
+            _ if is_over => {}
+            Wish::Read { from, until } => {
                 let outcome = self.read(key, from, until);
-                self.state.handle_read(key, outcome, self.now);
+                self.state.handle_read(key, epoch, outcome, self.now);
             }
-            Question::Seek { key, before, wanted } => {
+            Wish::Seek { before, wanted } => {
                 let outcome = self.sought(key, before, wanted);
-                self.state.handle_sought(key, outcome, self.now);
+                self.state.handle_sought(key, epoch, outcome, self.now);
+            }
+            Wish::Confirm(position) => {
+                let outcome = self.confirmed(key, position);
+                self.state.handle_confirmed(key, epoch, outcome, self.now);
             }
         }
     }
 
+    /// Answers what was asked in an earlier life, with what would do harm.
+    fn answer_late(&mut self, key: SubscriberKey, epoch: Epoch, wish: &Wish) {
+        let far = 1_000_000;
+        match wish {
+            Wish::Read { .. } => {
+                let outcome = ReadOutcome::Trimmed { oldest: far };
+                self.state.handle_read(key, epoch, outcome, self.now);
+            }
+            Wish::Seek { .. } => {
+                let outcome =
+                    SeekOutcome::Found { found: 1, lowest: Some(far), before: far, complete: true };
+                self.state.handle_sought(key, epoch, outcome, self.now);
+            }
+            Wish::Confirm(_) => {
+                let outcome = ConfirmOutcome::Unknown { oldest: far };
+                self.state.handle_confirmed(key, epoch, outcome, self.now);
+            }
+        }
+    }
+
+    fn confirmed(&mut self, key: SubscriberKey, position: Position) -> ConfirmOutcome {
+        if position.epoch == self.life.epoch && position.offset < self.life.next_offset() {
+            return ConfirmOutcome::GivenOut;
+        }
+        let (epoch, oldest, head) = (self.known().epoch, self.known().oldest, self.state.head());
+        // In the meantime the head may have come there, in a life that is over.
+        if let Some(client) = self.asker(key).filter(|client| client.ahead == Some(position)) {
+            client.ahead = None;
+            let reason =
+                if position.epoch == epoch { GapReason::Invalid } else { GapReason::UnknownEpoch };
+            client.begin_after_gap(position, oldest, head, reason);
+            *self.tally.entry("Unknown".to_owned()).or_default() += 1;
+        }
+        ConfirmOutcome::Unknown { oldest }
+    }
+
     fn read(&mut self, key: SubscriberKey, from: u64, until: u64) -> ReadOutcome<()> {
-        let (epoch, oldest, head) = (self.epoch, self.oldest, self.state.head());
+        let (epoch, oldest, head) = (self.known().epoch, self.known().oldest, self.state.head());
         if from < oldest {
             if let Some(client) = self.asker(key) {
                 client.lose(epoch, from..oldest);
@@ -477,9 +689,9 @@ impl World {
         let is_from_memory = self.rng.u32(0..6) == 0;
         let entries = if is_from_memory {
             // There, nothing has been dropped.
-            self.events(from..next).cloned().collect()
+            self.known().events(from..next).cloned().collect()
         } else {
-            self.kept(from..next).cloned().collect()
+            self.known().kept(from..next).cloned().collect()
         };
         if self.rng.u32(0..6) == 0 {
             self.drop_some();
@@ -505,10 +717,10 @@ impl World {
     fn dropped_from(&self, key: SubscriberKey, from: u64) -> Option<u64> {
         let selectors = self.clients.get(&key)?.interest.selectors();
         let is_selected = |&&offset: &&u64| {
-            let topics = &self.published[offset as usize - 1].topics;
+            let topics = &self.known().published[offset as usize - 1].topics;
             topics.iter().any(|topic| selectors.iter().any(|selector| selector.matches(topic)))
         };
-        self.dropped.range(from..).rev().find(is_selected).copied()
+        self.known().dropped.range(from..).rev().find(is_selected).copied()
     }
 
     /// Who asked, unless the answer comes too late.
@@ -517,9 +729,11 @@ impl World {
     }
 
     fn sought(&mut self, key: SubscriberKey, before: u64, wanted: u32) -> SeekOutcome {
-        let lowest_step = before.saturating_sub(self.rng.u64(1..10)).max(self.oldest).min(before);
-        let complete = lowest_step <= self.oldest;
+        let oldest = self.known().oldest;
+        let lowest_step = before.saturating_sub(self.rng.u64(1..10)).max(oldest).min(before);
+        let complete = lowest_step <= oldest;
         let hits: Vec<u64> = self
+            .known()
             .kept(lowest_step..before)
             .rev()
             .filter(|entry| self.clients.get(&key).is_some_and(|c| admits(&c.interest, entry)))
@@ -554,31 +768,32 @@ impl World {
 
     /// Loses the oldest events, and perhaps forgets which topics they finished.
     fn trim(&mut self) {
-        self.oldest = self.rng.u64(self.oldest..=self.next_offset());
+        self.life.oldest = self.rng.u64(self.life.oldest..=self.life.next_offset());
         self.forget_finished();
     }
 
     /// Loses some events of a topic.
     fn drop_some(&mut self) {
         let topic = Topic::parse(TOPICS[self.rng.usize(..TOPICS.len())]).unwrap();
-        let until = self.rng.u64(self.oldest..=self.next_offset());
-        for entry in &self.published[self.oldest as usize - 1..until as usize - 1] {
+        let life = &mut self.life;
+        let until = self.rng.u64(life.oldest..=life.next_offset());
+        for entry in &life.published[life.oldest as usize - 1..until as usize - 1] {
             if entry.topics.contains(&topic) && self.rng.bool() {
-                self.dropped.insert(entry.offset);
+                life.dropped.insert(entry.offset);
             }
         }
         self.forget_finished();
     }
 
     fn forget_finished(&mut self) {
-        let mut finished = std::mem::take(&mut self.finished);
-        finished.retain(|_, &mut offset| !self.is_lost(offset) || self.rng.bool());
-        self.finished = finished;
+        let mut finished = std::mem::take(&mut self.life.finished);
+        finished.retain(|_, &mut offset| !self.life.is_lost(offset) || self.rng.bool());
+        self.life.finished = finished;
     }
 
     /// Forgets that a topic is finished, although its last event is kept.
     fn open_again(&mut self) {
-        self.finished.pop_first();
+        self.life.finished.pop_first();
     }
 
     fn vanish(&mut self) {
@@ -613,7 +828,9 @@ impl World {
     fn settle(&mut self) {
         loop {
             self.perform();
-            if self.state.head() < self.next_offset() {
+            self.tell_life();
+            self.perform();
+            if self.state.head() < self.life.next_offset() {
                 self.hand_over();
                 continue;
             }
@@ -631,7 +848,7 @@ impl World {
             if !self.state.subscribers.values().any(waits_for_log) {
                 return;
             }
-            self.now += OPTIONS.log_retry_ms;
+            self.now += 2 * OPTIONS.log_retry_ms;
             self.state.handle_timeout(self.now);
         }
     }
@@ -640,13 +857,12 @@ impl World {
     fn check(&self) {
         assert_eq!(self.state.subscriber_count(), self.clients.len());
         for client in self.clients.values() {
-            self.check_settled(client, self.next_offset());
-            assert!(!client.was_told_end && client.expected.is_empty());
+            self.check_settled(client, self.life.next_offset());
+            assert!(!client.was_told_end);
+            assert_eq!((client.expected.front(), client.ahead), (None, None));
             let mut topics = exact_topics(&client.interest).peekable();
             let is_over = topics.peek().is_some()
-                && topics.all(|topic| {
-                    finished_for(&self.finished, &self.published, &client.interest, topic).is_some()
-                });
+                && topics.all(|topic| self.life.finished_for(&client.interest, topic).is_some());
             assert!(!is_over, "{:?} is finished", client.interest);
         }
     }
@@ -655,11 +871,12 @@ impl World {
     /// lost and was told to be, and what was left out as it may be.
     fn check_settled(&self, client: &Client, until: u64) {
         let Client { interest, from, excused, .. } = client;
-        let is_excused =
-            |offset| self.is_lost(offset) && excused.iter().any(|lost| lost.contains(&offset));
+        let is_excused = |offset| {
+            self.known().is_lost(offset) && excused.iter().any(|lost| lost.contains(&offset))
+        };
         let (mut skipped, mut lost) = (Vec::new(), 0);
         let mut received = client.received.iter().copied().peekable();
-        for entry in self.events(*from..until.max(*from).min(self.next_offset())) {
+        for entry in self.known().events(*from..until.max(*from).min(self.known().next_offset())) {
             let offset = entry.offset;
             if received.next_if_eq(&offset).is_some() {
                 assert!(admits(interest, entry), "{offset} was not to be received");
@@ -682,8 +899,10 @@ impl World {
     /// some of those `lost`.
     fn check_skipped(&self, client: &Client, until: u64, skipped: &[&Arc<Entry<()>>], lost: u64) {
         let interest = &client.interest;
-        let later =
-            |offset: u64| self.events((offset + 1).min(self.next_offset())..self.next_offset());
+        let later = |offset: u64| {
+            self.known()
+                .events((offset + 1).min(self.known().next_offset())..self.known().next_offset())
+        };
         for entry in skipped {
             assert!(!entry.is_final, "{} was left out", entry.offset);
             let selectors = interest.selectors();
@@ -691,7 +910,8 @@ impl World {
             for topic in entry.topics.iter().filter(is_selected) {
                 let makes_way_for = |newer: &Arc<Entry<()>>| {
                     let is_received = client.received.binary_search(&newer.offset).is_ok();
-                    let may_be_missing = newer.offset >= until || self.is_lost(newer.offset);
+                    let may_be_missing =
+                        newer.offset >= until || self.known().is_lost(newer.offset);
                     newer.topics.contains(topic)
                         && admits(interest, newer)
                         && (is_received || may_be_missing)
@@ -707,8 +927,12 @@ impl World {
         assert!(is_told, "told of {} left out, not {told:?}", client.skipped);
     }
 
-    fn check_close(&self, client: &Client, reason: CloseReason, cursor: u64) {
-        if client.search.is_none() {
+    fn check_close(&self, client: &Client, reason: CloseReason, settled: Position) {
+        let cursor = settled.offset + 1;
+        if let Some(position) = client.ahead {
+            assert_eq!((settled, client.received.as_slice()), (position, &[][..]));
+        } else if client.search.is_none() {
+            assert_eq!(settled.epoch, self.known().epoch);
             self.check_settled(client, cursor);
         }
         assert!(client.expected.is_empty(), "{:?} was not told", client.expected);
@@ -740,7 +964,7 @@ impl World {
     /// something may be.
     fn end_for(&self, client: &Client, next: u64) -> Option<u64> {
         let last_of = |topic: &Topic| {
-            let last = self.events(1..next).rfind(|entry| entry.topics.contains(topic))?;
+            let last = self.known().events(1..next).rfind(|entry| entry.topics.contains(topic))?;
             // A topic that was open for the log when it came has to have been finished since.
             let counts = client.finished_then.contains(topic) || last.offset >= client.came_at;
             let is_known = client.interest.may_receive(&last.topics, last.private);
@@ -756,24 +980,12 @@ fn exact_topics(interest: &Interest) -> impl Iterator<Item = &Topic> {
     interest.exact_topics().into_iter().flatten()
 }
 
-/// The offset of the last event of a topic that is finished, for those who may know of it.
-fn finished_for(
-    finished: &BTreeMap<Topic, u64>,
-    published: &[Arc<Entry<()>>],
-    interest: &Interest,
-    topic: &Topic,
-) -> Option<u64> {
-    let offset = *finished.get(topic)?;
-    let last = &published[offset as usize - 1];
-    interest.may_receive(&last.topics, last.private).then_some(offset)
-}
-
 fn admits(interest: &Interest, entry: &Entry<()>) -> bool {
     interest.admits(&entry.topics, entry.event_type.as_ref(), entry.private)
 }
 
 fn waits_for_log(subscriber: &Subscriber) -> bool {
-    subscriber.phase == Phase::WaitingForLog
+    matches!(subscriber.phase, Phase::WaitingForLog | Phase::Ahead)
 }
 
 #[test]
@@ -807,6 +1019,9 @@ fn every_schedule_delivers_what_the_model_says() {
         "Expired(Closed)",
         "Loss",
         "Conflated",
+        "NewLife",
+        "Unknown",
+        "Overtaken",
     ] {
         let count = tally.get(what).copied().unwrap_or(0);
         assert!(count > 500, "{what} came {count} times");

@@ -167,8 +167,8 @@ impl Simulation {
         let outcome = node.log.append(publishes, 0);
         let answer = match &outcome {
             Ok(_) => Answer::Acknowledged,
-            Err(error) if error.to_string().contains("not known whether") => Answer::Unknown,
-            Err(_) => Answer::Refused,
+            Err(AppendError::Unknown(_)) => Answer::Unknown,
+            Err(AppendError::Unavailable(_)) => Answer::Refused,
         };
         for text in &texts {
             let known = self.published.entry(text.clone()).or_insert(answer);
