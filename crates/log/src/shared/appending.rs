@@ -127,10 +127,7 @@ impl<E: Engine> SharedLog<E> {
 
     /// Finds out whether the log can be written again, if it is time to and nobody writes.
     pub(super) fn try_writing(&self, life: &Life) {
-        let is_due = |it: &State| {
-            it.unwritable.as_ref().is_some_and(|it| it.retry_at <= self.environment.now())
-        };
-        if !is_due(&self.lock()) {
+        if self.lock().retry_at().is_none_or(|at| at > self.environment.now()) {
             return;
         }
         let Ok(mut turn) = self.turn.try_lock() else { return };

@@ -26,10 +26,12 @@ impl<E: Engine> SharedLog<E> {
             if !state.mirror.is_of(&life) {
                 return None;
             }
-            let retry_at = state.unwritable.as_ref().map(|trouble| trouble.retry_at);
-            (state.mirror.followed(), retry_at.map_or(deadline, |at| at.min(deadline)))
+            (state.mirror.followed(), state.retry_at().map_or(deadline, |at| at.min(deadline)))
         };
-        let left = until.saturating_duration_since(self.environment.now());
+        let now = self.environment.now();
+        // Whoever writes just now finds out whether that can be done.
+        let until = if until > now { until } else { deadline };
+        let left = until.saturating_duration_since(now);
         match self.engine.wait(&life, from, SCAN_LIMIT, left) {
             // What was there is gone without another life: whoever opens the store decides.
             Ok(fetched) if fetched.bounds.next < from => {

@@ -41,29 +41,26 @@ impl<E: Engine> SharedLog<E> {
     ) -> Option<Life> {
         let mut state = self.lock();
         loop {
-            if state.is_up() {
+            let Link::Down { trouble, is_opening, .. } = &state.link else {
                 return state.mirror.life().cloned();
-            }
+            };
+            let (retry_at, is_opening) = (trouble.retry_at, *is_opening);
             if is_enough(&state) {
                 return None;
             }
             let now = self.environment.now();
-            let until = match &mut state.link {
-                Link::Up => continue,
-                Link::Down { is_opening: true, .. } => deadline,
-                Link::Down { trouble, is_opening, .. } if trouble.retry_at <= now => {
-                    *is_opening = true;
-                    drop(state);
-                    let found = self.find();
-                    self.settle(found, true);
-                    state = self.lock();
-                    continue;
-                }
-                Link::Down { trouble, .. } => trouble.retry_at.min(deadline),
-            };
+            if !is_opening && retry_at <= now {
+                state.begin_opening();
+                drop(state);
+                let found = self.find();
+                self.settle(found, true);
+                state = self.lock();
+                continue;
+            }
             if now >= deadline {
                 return None;
             }
+            let until = if is_opening { deadline } else { retry_at.min(deadline) };
             state = self.environment.wait(&self.changed, state, until - now);
         }
     }
@@ -76,7 +73,7 @@ impl<E: Engine> SharedLog<E> {
             return;
         }
         match error {
-            EngineError::OtherLife => state.doubt(error.to_string(), self.environment.now()),
+            EngineError::OtherLife => state.doubt(error.to_string(), &*self.environment),
             error => {
                 tracing::warn!(store = self.engine.name(), %error, "the store is lost for now");
                 state.went_down(error.to_string(), &*self.environment);
@@ -118,22 +115,23 @@ impl<E: Engine> SharedLog<E> {
         let mut state = self.lock();
         match found {
             Ok(Found { opened, ruled }) => {
-                let store = self.engine.name();
-                let Opened { life, bounds, .. } = &opened;
-                state.figures.is_reached = true;
-                state.figures.next = bounds.next;
-                state.figures.answered_at = Some(self.environment.now());
-                if state.mirror.is_of(life) {
-                    tracing::info!(store, "the store is there again");
+                let (store, next) = (self.engine.name(), opened.bounds.next);
+                state.came_up(next, self.environment.now());
+                if state.mirror.is_of(&opened.life) {
+                    tracing::info!(store, next, "the log goes on");
                     state.mirror.go_on(&opened);
                 } else {
-                    let Opened { life, bounds, .. } = &opened;
-                    tracing::info!(store, epoch = %life.epoch, next = bounds.next, "a log was opened");
+                    tracing::info!(store, next, epoch = %opened.life.epoch, "the log was opened");
                     state.mirror = Mirror::new(opened, ruled, is_news);
                 }
-                state.link = Link::Up;
             }
-            Err(error) => state.went_down(error.to_string(), &*self.environment),
+            Err(error) => {
+                let reason = error.to_string();
+                if state.failure() != Some(&reason) {
+                    tracing::warn!(store = self.engine.name(), reason, "the store is not there");
+                }
+                state.went_down(reason, &*self.environment);
+            }
         }
         drop(state);
         self.changed.notify_all();
@@ -145,7 +143,7 @@ pub(super) fn progress(from: u64, end: u64) -> Result<u64, EngineError> {
     if end > from {
         return Ok(end);
     }
-    Err(EngineError::Damaged(format!("the log ends at offset {from}, before where it should")))
+    Err(EngineError::Unavailable(format!("the log ends at offset {from}, before where it should")))
 }
 
 /// What is read at once when all is read.

@@ -58,6 +58,21 @@ impl State {
         matches!(self.link, Link::Down { is_doubted: true, .. })
     }
 
+    /// Takes note that somebody opens the store.
+    pub(super) fn begin_opening(&mut self) {
+        if let Link::Down { is_opening, .. } = &mut self.link {
+            *is_opening = true;
+        }
+    }
+
+    /// Takes note that the store is open, and where the log in it ends.
+    pub(super) fn came_up(&mut self, next: u64, now: Instant) {
+        self.link = Link::Up;
+        self.figures.is_reached = true;
+        self.figures.next = next;
+        self.figures.answered_at = Some(now);
+    }
+
     /// Takes note that the store did what it was asked to.
     pub(super) fn went_well(&mut self, now: Instant) {
         self.attempts = 0;
@@ -72,18 +87,26 @@ impl State {
         self.link = Link::Down { trouble, is_doubted: false, is_opening: false };
     }
 
-    /// Takes note that the log in the store may be another one: it is to be opened at once.
-    pub(super) fn doubt(&mut self, reason: String, now: Instant) {
-        if self.is_up() {
-            let trouble = Trouble { reason, retry_at: now };
-            self.link = Link::Down { trouble, is_doubted: true, is_opening: false };
+    /// Takes note that the log in the store may be another one: it is to be opened at once, unless that has
+    /// just been tried and nothing went well since.
+    pub(super) fn doubt(&mut self, reason: String, environment: &dyn Environment) {
+        let is_first = self.attempts == 0;
+        let mut trouble = self.trouble(reason, environment);
+        if is_first {
+            trouble.retry_at = environment.now();
         }
+        self.link = Link::Down { trouble, is_doubted: true, is_opening: false };
     }
 
     /// Takes note that nothing can be appended for a while.
     pub(super) fn became_unwritable(&mut self, reason: String, environment: &dyn Environment) {
         self.figures.failures += 1;
         self.unwritable = Some(self.trouble(reason, environment));
+    }
+
+    /// When it is time to see whether something can be appended again; `None` if it can.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.unwritable.as_ref().map(|trouble| trouble.retry_at)
     }
 
     /// Why nothing can be done now; `None` if something can.

@@ -413,3 +413,120 @@ fn a_node_that_never_saw_what_was_dropped_says_that_it_may_have_missed_something
         assert_eq!(slow.dropped(&interest(topic), 4), None, "{topic}");
     }
 }
+
+#[test]
+fn a_store_that_is_another_one_again_and_again_is_not_opened_again_and_again() {
+    let scene = Scene::new();
+    let node = scene.node();
+    for _ in 0..100 {
+        node.engine.fail_next(Call::Wait, Fault::Fails(EngineError::OtherLife));
+    }
+    let (began, opened) = (scene.time.now(), node.engine.opened());
+    while scene.time.now() - began < Duration::from_secs(60) {
+        node.follow(Duration::from_millis(100));
+        scene.time.advance(Duration::from_millis(1));
+    }
+    let opened = node.engine.opened() - opened;
+    assert!((10..60).contains(&opened), "{opened}");
+}
+
+#[test]
+fn who_reads_does_not_wait_for_who_appends() {
+    let scene = Scene::new();
+    let node = scene.node();
+    publish(&node, "1").unwrap();
+    let slow = Duration::from_millis(300);
+    node.engine.fail_next(Call::Append, Fault::Slow(slow));
+    std::thread::scope(|scope| {
+        let appending = scope.spawn(|| publish(&node, "2"));
+        let began = Instant::now();
+        while !appending.is_finished() {
+            let read = node.read(1, 2, &everything(), LIMIT).unwrap();
+            assert_eq!((read.entries.len(), node.bounds().next < 4), (1, true));
+        }
+        assert!(began.elapsed() >= slow / 2, "nothing was read meanwhile");
+        assert_eq!(appending.join().unwrap(), Ok(2));
+    });
+}
+
+/// With the time of the machine, and as many threads as a hub has.
+#[test]
+fn nodes_that_publish_while_the_store_comes_and_goes_lose_and_double_nothing() {
+    const APPENDS: u64 = 400;
+    let store = InMemoryStore::new(true);
+    let open = || SharedLog::open(store.engine(), SharedLogOptions::default()).unwrap();
+    let nodes = [open(), open(), open()];
+    let is_done = AtomicBool::new(false);
+    let (acknowledged, followed) = std::thread::scope(|scope| {
+        let publish = |node: &Node, name: usize| {
+            let mut acknowledged = Vec::new();
+            for number in 0..APPENDS {
+                let text = format!("{name} {number}");
+                loop {
+                    match publish(node, &text) {
+                        Ok(offset) => acknowledged.push((offset, text)),
+                        Err(error) if !error.to_string().contains("not known whether") => {
+                            std::thread::yield_now();
+                            continue;
+                        }
+                        // It may be there, once.
+                        Err(_) => {}
+                    }
+                    break;
+                }
+            }
+            acknowledged
+        };
+        let follow = |node: &Node| {
+            let mut followed = Vec::new();
+            while !is_done.load(Ordering::SeqCst) || node.bounds().next > followed.len() as u64 + 1
+            {
+                match node.follow(Duration::from_millis(20)) {
+                    Followed::Entries(entries) => followed
+                        .extend(entries.iter().map(|it| (it.offset, it.payload.data.to_string()))),
+                    Followed::Nothing => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            followed
+        };
+        let followers = nodes.each_ref().map(|node| scope.spawn(move || follow(node)));
+        let numbers = [0, 1, 2];
+        let publishers = numbers.map(|name| {
+            let node = &nodes[name];
+            scope.spawn(move || publish(node, name))
+        });
+        while !publishers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            store.restart();
+            std::thread::yield_now();
+            store.set_down(true);
+            nodes[0].engine.fail_next(Call::Append, Fault::AnswerLost);
+            store.set_down(false);
+            // So that something is published in between.
+            let next = store.bounds().next;
+            while store.bounds().next < next + 20
+                && !publishers.iter().all(std::thread::ScopedJoinHandle::is_finished)
+            {
+                std::thread::yield_now();
+            }
+        }
+        let acknowledged: Vec<_> =
+            publishers.into_iter().flat_map(|it| it.join().unwrap()).collect();
+        // Until all have come to the end, whatever was lost before.
+        let next = store.bounds().next;
+        while nodes.iter().any(|node| node.bounds().next < next) {
+            std::thread::yield_now();
+        }
+        is_done.store(true, Ordering::SeqCst);
+        (acknowledged, followers.map(|it| it.join().unwrap()))
+    });
+    let stored: Vec<(u64, String)> =
+        store.entries().iter().map(|it| (it.offset, it.payload.data.to_string())).collect();
+    assert!(followed.iter().all(|it| *it == stored));
+    let texts: std::collections::HashSet<_> = stored.iter().map(|(_, text)| text).collect();
+    assert_eq!(texts.len(), stored.len(), "something is there twice");
+    for (offset, text) in &acknowledged {
+        assert_eq!(&stored[*offset as usize - 1].1, text);
+    }
+    assert!(acknowledged.len() as u64 > 2 * APPENDS, "{}", acknowledged.len());
+}
