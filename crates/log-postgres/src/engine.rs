@@ -678,6 +678,8 @@ async fn clean_up(session: &Session, inner: &Inner, id: i16, cut: &Cut<'_>) -> R
             let statement = session.prepared(FORGET_ANSWERS).await?;
             session.client.execute(&statement, &[&id, &writer, &sequence]).await?;
         }
+        let statement = session.prepared(SETTLE_TOPICS).await?;
+        session.client.execute(&statement, &[]).await?;
         if is_due {
             let before = signed(cut.now.saturating_sub(ANSWER_AGE_MAX_MS));
             session.client.execute(FORGET_OLD_ANSWERS, &[&id, &before]).await?;
@@ -695,6 +697,9 @@ const TRY_WRITING: &str = "select tidings.try_writing($1, $2)";
 const TRIM: &str =
     "select status, more, oldest, next from tidings.trim($1, $2, $3, $4, $5, $6, $7)";
 const DROP_EVENTS: &str = "select tidings.drop_events($1, $2, $3, $4, $5)";
+/// Puts new entries of the index into their places, which an append would have to do at some time, and a search wade
+/// through until then.
+const SETTLE_TOPICS: &str = "select gin_clean_pending_list('tidings.events_by_topic')";
 const FORGET_ANSWERS: &str =
     "delete from tidings.appends a where a.log = $1 and a.writer = $2 and a.sequence < $3";
 const FORGET_OLD_ANSWERS: &str = "delete from tidings.appends a where a.log = $1 and a.at < $2";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tidings_core::{Bounds, Entry, EventType, Topic};
 use tidings_log::Body;
-use tidings_log::shared::{EngineError, Fetched, Life, Wish};
+use tidings_log::shared::{EngineError, Fetched, Life, StepLimit, Wish};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -27,56 +27,118 @@ pub(crate) async fn read(
     wish: &Wish<'_>,
     direction: Direction,
 ) -> Result<Fetched, Fault> {
-    let topics = wish.topics.filter(|topics| topics.len() <= TOPICS_MAX);
-    let names: Option<Vec<&str>> = topics.map(|topics| topics.iter().map(Topic::as_str).collect());
-    let events_max = wish.limit.events_max.clamp(1, EVENTS_MAX);
-    let bytes_max = wish.limit.bytes_max.min(BYTES_MAX) as i64;
-    let (epoch, rows_max) = (life.epoch.to_string(), events_max as i64);
-    let (from, until) = (signed(wish.from), signed(wish.until));
-    let mut parameters: Vec<&(dyn ToSql + Sync)> =
-        vec![&log, &epoch, &from, &until, &rows_max, &bytes_max];
-    let sql = match (direction, &names) {
-        (Direction::Forward, None) => FORWARD,
-        (Direction::Backward, None) => BACKWARD,
-        (Direction::Forward, Some(_)) => FORWARD_TOPICS,
-        (Direction::Backward, Some(_)) => BACKWARD_TOPICS,
-    };
-    if let Some(names) = &names {
-        parameters.push(names);
-    }
-    let statement = session.prepared(sql).await?;
-    let rows = session.client.query(&statement, &parameters).await?;
-    let bounds = bounds_of(rows.first())?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in &rows {
-        entries.extend(entry_of(row)?);
-    }
-    let end = match (entries.last(), rows.last()) {
-        (Some(last), Some(row)) => {
-            let is_cut = row.try_get::<_, i64>("last")? as u64 != last.offset
-                || row.try_get::<_, i64>("found")? as usize >= events_max;
-            end_of(direction, is_cut.then_some(last.offset), wish, bounds)
+    let of_log = OfLog { session, log, epoch: life.epoch.to_string(), limit: wish.limit };
+    match wish.topics {
+        Some(topics) if !topics.is_empty() && topics.len() <= TOPICS_MAX => {
+            of_log.find(wish, topics, direction).await
         }
-        _ => end_of(direction, None, wish, bounds),
-    };
-    Ok(Fetched { entries, end, bounds })
+        _ => of_log.part(wish.from, wish.until, None, direction).await,
+    }
+}
+
+/// What all parts of a step have in common.
+struct OfLog<'a> {
+    session: &'a Session,
+    log: i16,
+    epoch: String,
+    limit: StepLimit,
+}
+
+impl OfLog<'_> {
+    /// Looks for entries under some topics, by more and more runs of offsets until there are some.
+    async fn find(
+        &self,
+        wish: &Wish<'_>,
+        topics: &[Topic],
+        direction: Direction,
+    ) -> Result<Fetched, Fault> {
+        let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+        let bounds = bounds_in(self.session, self.log, &self.epoch).await?;
+        let (mut from, mut until) = (wish.from.max(bounds.oldest), wish.until.min(bounds.next));
+        let runs_max = (KEYS_MAX / names.len() as u64).clamp(1, RUNS_MAX);
+        let mut runs = FIRST_RUNS;
+        while from < until {
+            let (low, high) = match direction {
+                Direction::Forward => (from, until.min(((from >> RUN_BITS) + runs) << RUN_BITS)),
+                Direction::Backward => {
+                    let run = ((until - 1) >> RUN_BITS).saturating_sub(runs - 1);
+                    (from.max(run << RUN_BITS), until)
+                }
+            };
+            let fetched = self.part(low, high, Some(&names), direction).await?;
+            match direction {
+                Direction::Forward => from = fetched.end,
+                Direction::Backward => until = fetched.end,
+            }
+            if !fetched.entries.is_empty() {
+                return Ok(fetched);
+            }
+            runs = (runs * 8).min(runs_max);
+        }
+        let end = end_of(direction, None, wish.from, wish.until, bounds);
+        Ok(Fetched { entries: Vec::new(), end, bounds })
+    }
+
+    async fn part(
+        &self,
+        from: u64,
+        until: u64,
+        names: Option<&Vec<&str>>,
+        direction: Direction,
+    ) -> Result<Fetched, Fault> {
+        let events_max = self.limit.events_max.clamp(1, EVENTS_MAX);
+        let bytes_max = self.limit.bytes_max.min(BYTES_MAX) as i64;
+        let rows_max = events_max as i64;
+        let (low, high) = (signed(from), signed(until));
+        let mut parameters: Vec<&(dyn ToSql + Sync)> =
+            vec![&self.log, &self.epoch, &low, &high, &rows_max, &bytes_max];
+        let sql = match (direction, names) {
+            (Direction::Forward, None) => FORWARD,
+            (Direction::Backward, None) => BACKWARD,
+            (Direction::Forward, Some(_)) => FORWARD_TOPICS,
+            (Direction::Backward, Some(_)) => BACKWARD_TOPICS,
+        };
+        if let Some(names) = names {
+            parameters.push(names);
+        }
+        let statement = self.session.prepared(sql).await?;
+        let rows = self.session.client.query(&statement, &parameters).await?;
+        let bounds = bounds_of(rows.first())?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            entries.extend(entry_of(row)?);
+        }
+        let cut = match (entries.last(), rows.last()) {
+            (Some(last), Some(row)) => {
+                let is_cut = row.try_get::<_, i64>("last")? as u64 != last.offset
+                    || row.try_get::<_, i64>("found")? as usize >= events_max;
+                is_cut.then_some(last.offset)
+            }
+            _ => None,
+        };
+        let end = end_of(direction, cut, from, until, bounds);
+        Ok(Fetched { entries, end, bounds })
+    }
 }
 
 /// Up to where all was looked at, if it ended at an entry early.
-fn end_of(direction: Direction, cut: Option<u64>, wish: &Wish<'_>, bounds: Bounds) -> u64 {
+fn end_of(direction: Direction, cut: Option<u64>, from: u64, until: u64, bounds: Bounds) -> u64 {
     match (direction, cut) {
         (Direction::Forward, Some(last)) => last + 1,
-        (Direction::Forward, None) => wish.until.min(bounds.next).max(wish.from),
+        (Direction::Forward, None) => until.min(bounds.next).max(from),
         (Direction::Backward, Some(last)) => last,
-        (Direction::Backward, None) => wish.from,
+        (Direction::Backward, None) => from,
     }
 }
 
 /// What can be read now.
 pub(crate) async fn bounds(session: &Session, log: i16, life: &Life) -> Result<Bounds, Fault> {
+    bounds_in(session, log, &life.epoch.to_string()).await
+}
+
+async fn bounds_in(session: &Session, log: i16, epoch: &String) -> Result<Bounds, Fault> {
     let statement = session.prepared(BOUNDS).await?;
-    let row = session.client.query_opt(&statement, &[&log, &life.epoch.to_string()]).await?;
-    bounds_of(row.as_ref())
+    bounds_of(session.client.query_opt(&statement, &[&log, epoch]).await?.as_ref())
 }
 
 fn bounds_of(row: Option<&Row>) -> Result<Bounds, Fault> {
@@ -172,29 +234,19 @@ macro_rules! any_topic {
     };
 }
 
+/// By the index of topics: what is added to columns keeps other indexes out of it.
 macro_rules! some_topics {
     ($order:literal) => {
         concat!(
             r#"
-            select e.* from (
-                select distinct p."offset"
-                from unnest($7::text[]) t (topic)
-                cross join lateral (
-                    (
-                        select e."offset" from tidings.events e
-                        where e.log = $1 and hashtext(e.topic) = hashtext(t.topic collate "C")
-                            and e.topic = t.topic collate "C" and e."offset" >= $3 and e."offset" < $4
-                        order by e."offset" "#, $order, r#" limit $5
-                    ) union all (
-                        select m."offset" from tidings.more_topics m
-                        where m.log = $1 and m.topic = t.topic collate "C"
-                            and m."offset" >= $3 and m."offset" < $4
-                        order by m."offset" "#, $order, r#" limit $5
-                    )
-                ) p
-                order by p."offset" "#, $order, r#" limit $5
-            ) p
-            join tidings.events e on e.log = $1 and e."offset" = p."offset""#
+            select e.* from tidings.events e
+            where tidings.keys_of(e.log, e."offset", e.topic, e.more_topics) && (
+                    select array_agg(tidings.topic_key($1, t.topic, r.run))
+                    from unnest($7::text[]) t (topic), generate_series($3::bigint >> 14, ($4::bigint - 1) >> 14) r (run)
+                )
+                and e.log + 0 = $1 and e."offset" + 0 >= $3 and e."offset" + 0 < $4
+                and (e.topic = any ($7::text[]) or e.more_topics && $7::text[])
+            order by e."offset" "#, $order, " limit $5"
         )
     };
 }
@@ -208,6 +260,13 @@ const BOUNDS: &str = "
     from tidings.logs l join tidings.kept k on k.log = l.id cross join lateral tidings.head(l.id) h
     where l.id = $1";
 
+/// As in `tidings.keys_of`.
+const RUN_BITS: u32 = 14;
+/// The key of a run comes again after so many.
+const RUNS_MAX: u64 = 256;
+const FIRST_RUNS: u64 = 2;
+/// Keys to look for at once.
+const KEYS_MAX: u64 = 1_024;
 /// With more topics than these everything is read: it costs less than so many searches.
 const TOPICS_MAX: usize = 64;
 const EVENTS_MAX: usize = 4_096;

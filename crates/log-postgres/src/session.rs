@@ -182,7 +182,7 @@ fn settings(about: &Row, call_timeout: Duration) -> Result<String, Fault> {
         // What the client has given up, the server gives up a little earlier, so that nothing has an effect late.
         "set statement_timeout = {}; set lock_timeout = {}; \
          set idle_in_transaction_session_timeout = {}; \
-         set search_path = pg_catalog, pg_temp; set jit = off; \
+         set search_path = pg_catalog, pg_temp; set jit = off; set enable_seqscan = off; \
          set default_transaction_isolation = 'read committed'; set client_min_messages = warning",
         millis * 9 / 10,
         millis * 8 / 10,

@@ -10,6 +10,8 @@ mod conforming;
 mod storing;
 #[path = "postgres/traps.rs"]
 mod traps;
+#[path = "postgres/outbox.rs"]
+mod outbox;
 #[path = "postgres/crashing.rs"]
 mod crashing;
 #[path = "postgres/refusing.rs"]

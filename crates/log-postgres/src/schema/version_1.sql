@@ -50,15 +50,31 @@ create table tidings.events (
     autovacuum_vacuum_cost_delay = 1
 );
 
-create index events_by_topic on tidings.events (log, hashtext(topic), "offset");
+-- Under which keys a topic is found: by its hash, and the run of 16,384 offsets, so that the events of a topic that is
+-- not rare are found by pieces. There are at most four million keys, for an index like this never lets go of one; what
+-- has the same key is told apart when it is read.
+create function tidings.topic_key(p_log smallint, p_topic text, p_run bigint) returns integer
+language sql immutable parallel safe
+as $$ select ((hashtext(p_topic) # (p_log * 40503)) & 16383) | (((p_run & 255) << 14)::integer) $$;
 
--- The topics of events after their first.
-create table tidings.more_topics (
-    "offset" bigint not null,
-    log smallint not null,
-    topic text collate "C" not null,
-    primary key (log, topic, "offset")
-) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 20000);
+create function tidings.topic_keys(p_log smallint, p_topics text[], p_run bigint) returns integer[]
+language sql immutable parallel safe
+as $$ select array_agg(distinct tidings.topic_key(p_log, t.topic, p_run)) from unnest(p_topics) t (topic) $$;
+
+create function tidings.keys_of(
+    p_log smallint, p_offset bigint, p_topic text, p_more_topics text[]
+) returns integer[]
+language sql immutable parallel safe
+as $$
+    select case when p_more_topics is null
+        then array[tidings.topic_key(p_log, p_topic, p_offset >> 14)]
+        else tidings.topic_keys(p_log, p_topic || p_more_topics, p_offset >> 14)
+    end
+$$;
+
+-- Costs an append a third of what a B-tree does, because new entries are only noted, and put into their places by many.
+create index events_by_topic on tidings.events
+    using gin (tidings.keys_of(log, "offset", topic, more_topics)) with (gin_pending_list_limit = 1024);
 
 -- Keys that count up over offsets that do so too are one row: `count` of them from `number` on. A key that does not
 -- end in a colon and a number has the number -1.
@@ -237,11 +253,6 @@ begin
                     coalesce(r.flags, 0), r.retry, r.type, r.topic, r.more::text[], r.data
                 from unnest(p_sizes, p_flags, p_retry, p_types, p_topics, p_more, p_data)
                     with ordinality r (size, flags, retry, type, topic, more, data, ord);
-                if p_more is not null then
-                    insert into tidings.more_topics (log, topic, "offset")
-                    select distinct p_log, t.topic, first + r.ord - 1
-                    from unnest(p_more) with ordinality r (more, ord), unnest(r.more::text[]) t (topic);
-                end if;
                 if p_writer is not null and v_count > 0 then
                     insert into tidings.appends (log, writer, sequence, at, first)
                     values (p_log, p_writer, p_sequence, p_now, first);
@@ -268,12 +279,6 @@ begin
     if not found then
         -- Nothing to repeat: the answer would be the same.
         return;
-    end if;
-    if p_more is not null then
-        insert into tidings.more_topics (log, topic, "offset")
-        select distinct p_log, t.topic, r.o
-        from unnest(offsets, p_more) r (o, more), unnest(r.more::text[]) t (topic)
-        where r.o > 0;
     end if;
     if p_flags is not null then
         insert into tidings.finished (log, topic, "offset")
@@ -588,11 +593,7 @@ begin
             with gone as (
                 delete from tidings.events e
                 where e.log = p_log and e."offset" between v.oldest and v_to
-                returning e."offset", e.size, e.size_sum, e.more_topics
-            ), unindexed as (
-                delete from tidings.more_topics m using gone g, unnest(g.more_topics) t (topic)
-                where g.more_topics is not null
-                    and m.log = p_log and m.topic = t.topic collate "C" and m."offset" = g."offset"
+                returning e."offset", e.size, e.size_sum
             )
             select max(g."offset") as last, max(g.size_sum) as size_sum,
                 count(*) as events, sum(g.size) as bytes
@@ -640,11 +641,7 @@ begin
     with gone as (
         delete from tidings.events e
         where e.log = p_log and e."offset" = any (p_offsets)
-        returning e."offset", e.size, e.size_sum, e.more_topics
-    ), unindexed as (
-        delete from tidings.more_topics m using gone g, unnest(g.more_topics) t (topic)
-        where g.more_topics is not null
-            and m.log = p_log and m.topic = t.topic collate "C" and m."offset" = g."offset"
+        returning e."offset", e.size, e.size_sum
     )
     select max(g."offset") as last, max(g.size_sum) as size_sum, count(*) as events, sum(g.size) as bytes
     into v_gone from gone g;
@@ -665,5 +662,116 @@ begin
     on conflict (log, topic) do update set "offset" = excluded."offset"
         where tidings.dropped."offset" < excluded."offset";
     return true;
+end
+$$;
+
+-- Publishes an event inside the transaction of an application: it appears once that has committed, and never if it
+-- is rolled back.
+create function tidings.publish(
+    topics text[], type text, data text, key text default null, private boolean default false,
+    final boolean default false, log text default 'tidings'
+) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_log record;
+begin
+    select l.id, l.outbox_notify into v_log from tidings.logs l where l.name = publish.log;
+    if not found then
+        raise exception 'there is no log %', quote_literal(publish.log)
+            using hint = 'The name is the one in the URL of the hub, and the hub has to have been started once.';
+    end if;
+    if not (select coalesce(bool_and(tidings.is_topic(t.topic)), false) from unnest(topics) t (topic)) then
+        raise exception 'an event has topics of 1 to 1024 bytes without control characters'
+            using errcode = 'check_violation';
+    end if;
+    insert into tidings.outbox (log, topic, more_topics, event_type, key, is_private, is_final, data)
+    values (
+        v_log.id, topics[1], nullif(topics[2:], '{}'), type, key, coalesce(private, false),
+        coalesce(final, false), convert_to(coalesce(data, ''), 'UTF8')
+    );
+    if v_log.outbox_notify then
+        perform pg_notify('tidings_outbox_' || publish.log, '');
+    end if;
+end
+$$;
+
+create function tidings.publish(
+    topic text, type text, data text, key text default null, private boolean default false,
+    final boolean default false, log text default 'tidings'
+) returns void
+language sql
+as $$ select tidings.publish(array[topic], type, data, key, private, final, log) $$;
+
+create function tidings.publish(
+    topic text, type text, data jsonb, key text default null, private boolean default false,
+    final boolean default false, log text default 'tidings'
+) returns void
+language sql
+as $$ select tidings.publish(array[topic], type, data::text, key, private, final, log) $$;
+
+create function tidings.publish(
+    topic text, type text, data json, key text default null, private boolean default false,
+    final boolean default false, log text default 'tidings'
+) returns void
+language sql
+as $$ select tidings.publish(array[topic], type, data::text, key, private, final, log) $$;
+
+-- Lets a role publish, and nothing else.
+create function tidings.allow_publishing(role regrole) returns void
+language plpgsql
+as $$
+declare
+    v_function regprocedure;
+begin
+    execute format('grant usage on schema tidings to %s', role);
+    for v_function in
+        select p.oid from pg_catalog.pg_proc p
+        where p.pronamespace in ('tidings'::regnamespace, to_regnamespace('public'))
+            and p.proname in ('publish', 'tidings_publish')
+            and pg_catalog.pg_get_userbyid(p.proowner) = current_user
+    loop
+        execute format('grant execute on function %s to %s', v_function, role);
+    end loop;
+end
+$$;
+
+revoke execute on all functions in schema tidings from public;
+
+-- The same where it is found without naming a schema, if this role may put something there.
+do $$
+begin
+    if to_regnamespace('public') is null or not has_schema_privilege('public', 'create') then
+        return;
+    end if;
+    if exists (
+        select from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname = 'tidings_publish'
+    ) then
+        return;
+    end if;
+    create function public.tidings_publish(
+        topic text, type text, data text, key text default null, private boolean default false,
+        final boolean default false, log text default 'tidings'
+    ) returns void
+    language sql
+    as $f$ select tidings.publish(array[topic], type, data, key, private, final, log) $f$;
+    create function public.tidings_publish(
+        topic text, type text, data jsonb, key text default null, private boolean default false,
+        final boolean default false, log text default 'tidings'
+    ) returns void
+    language sql
+    as $f$ select tidings.publish(array[topic], type, data::text, key, private, final, log) $f$;
+    create function public.tidings_publish(
+        topic text, type text, data json, key text default null, private boolean default false,
+        final boolean default false, log text default 'tidings'
+    ) returns void
+    language sql
+    as $f$ select tidings.publish(array[topic], type, data::text, key, private, final, log) $f$;
+    revoke execute on function
+        public.tidings_publish(text, text, text, text, boolean, boolean, text),
+        public.tidings_publish(text, text, jsonb, text, boolean, boolean, text),
+        public.tidings_publish(text, text, json, text, boolean, boolean, text)
+        from public;
 end
 $$;
