@@ -164,7 +164,8 @@ def test_what_compose_puts_together_fits():
         assert all(f"`{variable}`" in OPTIONS for variable in options)
         assert options["TIDINGS_TRUSTED_PROXIES"] == addresses["haproxy"]
         assert f"//{addresses['redis']}:" in options["TIDINGS_LOG"]
-        drain = int(options["TIDINGS_DRAIN"].removesuffix("s"))
-        assert int(services[name]["stop_grace_period"].removesuffix("s")) > drain + 10
+        times = (options["TIDINGS_DRAIN_DELAY"], options["TIDINGS_DRAIN"])
+        needed = sum(int(time.removesuffix("s")) for time in times)
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > needed + 10
     mounts = [volume.split(":")[0] for volume in services["haproxy"]["volumes"]]
     assert (COMPOSE.parent / mounts[0]).resolve() == DEPLOY / "haproxy/haproxy.cfg"

@@ -42,8 +42,8 @@ metadata:
 spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
-  # First it goes on as before, then it ends its streams one by one, and then there is some time to spare.
-  terminationGracePeriodSeconds: {{ add .Values.preStopSeconds .Values.drainSeconds 15 }}
+  # First a hub goes on as before, then it ends its streams one by one, and then there is some time to spare.
+  terminationGracePeriodSeconds: {{ add .Values.drainDelaySeconds .Values.drainSeconds 15 }}
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
@@ -69,6 +69,8 @@ spec:
           value: "0.0.0.0:8080"
         - name: TIDINGS_DATA
           value: /data
+        - name: TIDINGS_DRAIN_DELAY
+          value: {{ printf "%ds" (int .Values.drainDelaySeconds) | quote }}
         - name: TIDINGS_DRAIN
           value: {{ printf "%ds" (int .Values.drainSeconds) | quote }}
         - name: TIDINGS_LOG_FORMAT
@@ -118,10 +120,6 @@ spec:
         httpGet: {path: /health/live, port: http}
         periodSeconds: 2
         failureThreshold: 2
-      lifecycle:
-        preStop:
-          sleep:
-            seconds: {{ .Values.preStopSeconds }}
       securityContext:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
