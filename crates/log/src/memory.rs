@@ -116,7 +116,7 @@ impl State {
     }
 
     fn enforce_rules(&mut self, now: UnixMillis) {
-        let dropped = self.ruled.enforce(&self.ring, now, |body| body.appended_at);
+        let dropped = self.ruled.enforce(&self.ring, now, |body| body.appended_at, Vec::new());
         for offset in dropped.offsets {
             if let Some(entry) = self.ring.remove(offset) {
                 self.forget(&entry);

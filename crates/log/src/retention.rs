@@ -188,26 +188,43 @@ impl RuledTopics {
 
     /// Lets go of what is too old or too much in a ring that holds the events of a log, or at least
     /// those under its rules. What is dropped stays in the ring until it is removed.
+    ///
+    /// Looks only at what may have become too much since the last time, and at `suspects`.
     pub(crate) fn enforce<P>(
         &mut self,
         ring: &Ring<P>,
         now: UnixMillis,
         appended_at: impl Fn(&P) -> UnixMillis,
+        mut suspects: Vec<u64>,
     ) -> Dropped {
         for (rule, since) in self.age_cuts(now) {
-            let old = ring.iter().take_while(|entry| appended_at(&entry.payload) < since).last();
-            self.drop_aged(rule, old.map_or(0, |entry| entry.offset + 1));
+            let bounds = ring.bounds();
+            for offset in self.aged[rule].max(bounds.oldest)..bounds.next {
+                let Some(entry) = ring.get(offset) else { continue };
+                if appended_at(&entry.payload) >= since {
+                    break;
+                }
+                suspects.push(offset);
+                self.drop_aged(rule, offset + 1);
+            }
         }
         let mut surpluses = Vec::new();
         for (topic, mut dropped, surplus) in self.take_overfull() {
             for _ in 0..surplus {
-                dropped = ring.first_under(&topic, dropped + 1).unwrap_or(dropped);
+                let Some(next) = ring.first_under(&topic, dropped + 1) else { break };
+                suspects.push(next);
+                dropped = next;
             }
             self.drop_surplus(&topic, dropped, surplus);
             surpluses.push((topic, dropped));
         }
-        let gone = ring.iter().filter(|entry| !self.is_kept(entry.offset, &entry.topics));
-        Dropped { offsets: gone.map(|entry| entry.offset).collect(), surpluses }
+        suspects.sort_unstable();
+        suspects.dedup();
+        let is_gone = |offset: &u64| {
+            ring.get(*offset).is_some_and(|entry| !self.is_kept(*offset, &entry.topics))
+        };
+        suspects.retain(is_gone);
+        Dropped { offsets: suspects, surpluses }
     }
 
     /// Drops everything below an offset for being too old.

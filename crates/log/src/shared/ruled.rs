@@ -17,6 +17,8 @@ pub(super) struct RuledEvents {
     ring: Ring<UnixMillis>,
     /// Up to here something may have been dropped that this node has never seen.
     unseen: u64,
+    /// What rules drop that was dropped by others before it was noted here: the store may still hold it.
+    suspects: Vec<u64>,
     /// What rules have dropped here, and the store still holds.
     held: VecDeque<Arc<Entry<UnixMillis>>>,
     owed: Owed,
@@ -36,8 +38,8 @@ impl RuledEvents {
     pub(super) fn new(rules: Vec<RetentionRule>, oldest: u64, dropped: &[(Topic, u64)]) -> Self {
         let mut topics = RuledTopics::new(rules);
         dropped.iter().for_each(|(topic, offset)| topics.note_dropped(topic, *offset));
-        let (held, owed) = (VecDeque::new(), Owed::default());
-        Self { topics, ring: Ring::new(oldest), unseen: 0, held, owed }
+        let (suspects, held, owed) = (Vec::new(), VecDeque::new(), Owed::default());
+        Self { topics, ring: Ring::new(oldest), unseen: 0, suspects, held, owed }
     }
 
     /// Takes note of an entry, later than all others.
@@ -56,6 +58,9 @@ impl RuledEvents {
         if !topics.iter().any(|topic| self.topics.is_ruled(topic)) {
             self.ring.push_empty();
             return;
+        }
+        if !self.topics.is_kept(*offset, topics) {
+            self.suspects.push(*offset);
         }
         let stamp = Entry {
             offset: *offset,
@@ -77,6 +82,7 @@ impl RuledEvents {
         {
             events += 1;
             place = next;
+            self.suspects.push(next);
         }
         self.topics.note_dropped(topic, offset);
         self.topics.drop_surplus(topic, offset, events);
@@ -135,7 +141,8 @@ impl RuledEvents {
 
     /// Drops what is too old or too much at `now`.
     pub(super) fn enforce(&mut self, now: UnixMillis) {
-        let dropped = self.topics.enforce(&self.ring, now, |&appended_at| appended_at);
+        let suspects = std::mem::take(&mut self.suspects);
+        let dropped = self.topics.enforce(&self.ring, now, |&appended_at| appended_at, suspects);
         for (topic, offset) in dropped.surpluses {
             self.owed.add(&topic, offset);
         }
@@ -196,3 +203,6 @@ impl Owed {
 /// How old an event is at least when the store drops it by a rule: long enough for all nodes that keep up to have
 /// received it, so that none of them has to say that it may have missed something.
 const GRACE_MS: u64 = 2_000;
+
+#[cfg(test)]
+mod tests;

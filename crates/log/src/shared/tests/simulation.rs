@@ -1,6 +1,7 @@
 //! Random schedules of publishes, faults and lives, checked against what is in the store at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use fastrand::Rng;
 use tidings_core::Epoch;
@@ -273,17 +274,23 @@ fn record_of(text: &str) -> Record {
     Record { key, ..record("a", text) }
 }
 
+fn seeds(count: u64) -> Range<u64> {
+    let first = std::env::var("TIDINGS_SEED").map_or(0, |seed| seed.parse().unwrap());
+    println!("TIDINGS_SEED={first}");
+    first..first + count
+}
+
 fn check(seed: u64, weather: Weather) -> Simulation {
     let mut simulation = Simulation::new(seed);
     let outcome = simulation.run(weather, None);
-    assert_eq!(outcome, Ok(()), "seed {seed} in {weather:?} weather");
+    assert_eq!(outcome, Ok(()), "TIDINGS_SEED={seed} in {weather:?} weather");
     simulation
 }
 
 #[test]
 fn rough_weather_loses_and_doubles_nothing() {
     let (mut answers, mut lives) = (Vec::new(), 0);
-    for seed in 0..2_000 {
+    for seed in seeds(2_000) {
         let simulation = check(seed, Weather::Rough);
         lives += simulation.epochs.len();
         answers.extend(simulation.published.into_values());
@@ -297,7 +304,7 @@ fn rough_weather_loses_and_doubles_nothing() {
 
 #[test]
 fn whoever_has_seen_what_is_lost_is_told_of_another_life() {
-    let lives: usize = (0..2_000).map(|seed| check(seed, Weather::Lossy).epochs.len()).sum();
+    let lives: usize = seeds(2_000).map(|seed| check(seed, Weather::Lossy).epochs.len()).sum();
     assert!(lives > 3_000, "{lives}");
 }
 
@@ -306,7 +313,7 @@ fn a_broken_store_is_caught() {
     for flaw in [Flaw::Skip, Flaw::Repeat, Flaw::Reorder] {
         let mut caught = 0;
         let mut broken = 0;
-        for seed in 0..200 {
+        for seed in seeds(200) {
             let mut simulation = Simulation::new(seed);
             let outcome = simulation.run(Weather::Rough, Some(flaw));
             if !simulation.store.is_to_break() {
