@@ -39,7 +39,7 @@ pub trait Engine: Send + Sync + Debug + 'static {
     /// hole.
     ///
     /// If the writer's number and sequence are those of its last append that had an effect, it has no second
-    /// one, and answers as the first did: an append whose answer was lost can be repeated. If the
+    /// one, and answers as the first did: an append whose answer was lost can be repeated, for an hour at least. If the
     /// sequence is lower, it is an append that was given up and comes late: it has no effect, and nobody waits for
     /// its answer.
     ///
@@ -62,7 +62,8 @@ pub trait Engine: Send + Sync + Debug + 'static {
     fn read_backwards(&self, life: &Life, wish: &Wish<'_>) -> Result<Fetched, EngineError>;
 
     /// Waits for entries from `from` on, at most for `timeout`, and reads at most so many; without topics.
-    /// Nothing after `timeout` is no error.
+    /// Nothing after `timeout` is no error; no time at all reads what is there. Who waits has seen
+    /// everything below `from`: bounds that end below it say that events are lost.
     fn wait(
         &self,
         life: &Life,
