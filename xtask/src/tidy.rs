@@ -20,7 +20,18 @@ const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("crates/access", &["tidings-auth", "tidings-core"]),
     ("crates/hub", &["tidings-core", "tidings-log", "tidings-sse"]),
     ("crates/http", &["tidings", "tidings-access", "tidings-auth", "tidings-sse"]),
-    ("crates/cli", &["tidings", "tidings-access", "tidings-auth", "tidings-http", "tidings-sse"]),
+    (
+        "crates/cli",
+        &[
+            "tidings",
+            "tidings-access",
+            "tidings-auth",
+            "tidings-http",
+            "tidings-log-postgres",
+            "tidings-log-redis",
+            "tidings-sse",
+        ],
+    ),
     ("examples/embed", &["tidings", "tidings-http"]),
     ("xtask", &[]),
 ];

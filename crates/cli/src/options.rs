@@ -13,13 +13,14 @@ use tidings::RetentionRule;
 use tidings_auth::Algorithm;
 
 use crate::options::table::OPTIONS;
+use crate::settings::ServeSettings;
 use crate::settings::authority::{
     AuthoritySettings, authorities_from_tables, authorities_json, authorities_toml,
     parse_authorities,
 };
+use crate::settings::log_place::LogPlace;
 use crate::settings::retention::{parse_rules, rules_from_tables, rules_json, rules_toml};
 use crate::settings::secret::Secret;
-use crate::settings::{LogPlace, ServeSettings};
 use crate::value::{
     UNLIMITED, parse_address, parse_algorithm, parse_bytes, parse_count, parse_duration,
     parse_hosts, parse_limit, parse_networks, parse_origins, parse_switch, parse_texts,
@@ -53,7 +54,7 @@ pub(crate) enum Default {
     /// This value, written as a user would.
     Text(&'static str),
     /// One of these values, depending on where events are kept.
-    ByLog { disk: &'static str, memory: &'static str },
+    ByLog { disk: &'static str, memory: &'static str, shared: &'static str },
     /// One of these values, depending on who can reach the address.
     ByListen { loopback: &'static str, other: &'static str },
     /// The value of the option with this name, which stands before it in the table.
@@ -215,9 +216,10 @@ impl OptionRow {
         match self.default {
             Default::None => None,
             Default::Text(text) => Some(text.to_owned()),
-            Default::ByLog { disk, memory } => Some(match settings.log {
+            Default::ByLog { disk, memory, shared } => Some(match settings.log {
                 LogPlace::Disk => disk.to_owned(),
                 LogPlace::Memory => memory.to_owned(),
+                LogPlace::Redis(_) | LogPlace::Postgres(_) => shared.to_owned(),
             }),
             Default::ByListen { loopback, other } => {
                 let text = if settings.listen.ip().is_loopback() { loopback } else { other };
@@ -236,7 +238,9 @@ impl OptionRow {
         match self.default {
             Default::None => None,
             Default::Text(text) => Some(text.to_owned()),
-            Default::ByLog { disk, memory } => Some(format!("{disk}; in memory {memory}")),
+            Default::ByLog { disk, memory, shared } => {
+                Some(format!("{disk}; in memory {memory}, shared {shared}"))
+            }
             Default::ByListen { loopback, other } => {
                 Some(format!("{loopback} on loopback, else {other}"))
             }
@@ -258,6 +262,7 @@ impl OptionRow {
     pub(crate) fn is_hidden(&self, settings: &ServeSettings) -> bool {
         match self.kind {
             Kind::Secret(field) => field(&mut settings.clone()).is_some(),
+            Kind::Log(field) => field(&mut settings.clone()).has_secret(),
             _ => false,
         }
     }
@@ -481,7 +486,7 @@ impl Kind {
             Self::Authorities(_) => "whose tokens and what proves them: \
                                      issuer=https://id.example.com;jwks-url=https://id.example.com/jwks"
                 .into(),
-            Self::Log(_) => LogPlace::ALL.map(LogPlace::name).join(", "),
+            Self::Log(_) => LogPlace::ALLOWED.into(),
             Self::Switch(_) => "true or false".into(),
             Self::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
             Self::Limit { min, max, .. } => {
@@ -554,7 +559,7 @@ impl Kind {
             Self::File(field) => {
                 json!(field(settings).as_deref().unwrap_or(Path::new("")).to_string_lossy())
             }
-            Self::Log(field) => json!(field(settings).name()),
+            Self::Log(field) => json!(field(settings).shown()),
             Self::Switch(field) => json!(*field(settings)),
             Self::Limit { field, .. } if *field(settings) == u64::MAX => json!(UNLIMITED),
             Self::Count { field, .. } | Self::Limit { field, .. } => json!(*field(settings)),

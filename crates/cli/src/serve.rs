@@ -11,12 +11,15 @@ use std::{mem, process};
 
 use clap::{ArgMatches, Command};
 use tidings::disk::OpenError;
+use tidings::shared_log::{Engine, SharedLog, SharedLogOptions};
 use tidings::{
     Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
     MemoryLog, MemoryLogOptions, Retention, random_epoch,
 };
 use tidings_access::Access;
 use tidings_http::{Ending, HttpLimits, HttpOptions, Rate, Tls};
+use tidings_log_postgres::PostgresEngine;
+use tidings_log_redis::RedisEngine;
 use tokio::runtime;
 use tracing::{info, warn};
 
@@ -28,7 +31,8 @@ use crate::serve::signals::{Hangups, Signals};
 use crate::serve::succession::{Predecessor, Succession, Successor};
 use crate::serve::supervisor::Supervisor;
 use crate::settings::load::{load_on, usage};
-use crate::settings::{LogPlace, Origin, ServeSettings, Settings, log_folder};
+use crate::settings::log_place::LogPlace;
+use crate::settings::{Origin, ServeSettings, Settings, log_folder};
 use crate::trust::Trust;
 use crate::value::show_duration;
 
@@ -355,7 +359,7 @@ async fn open_log(
     };
     let keys =
         KeyWindow { age_max_ms: millis(settings.key_window), runs_max: size(settings.keys_max) };
-    match settings.log {
+    match &settings.log {
         LogPlace::Disk => {
             let durability =
                 if settings.durability == "os" { Durability::Os } else { Durability::Fsync };
@@ -380,7 +384,41 @@ async fn open_log(
                 .map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?;
             Ok(Arc::new(MemoryLog::new(epoch, MemoryLogOptions { retention, keys })))
         }
+        LogPlace::Redis(url) => {
+            let engine = RedisEngine::new(url.expose()).map_err(|error| unfit(&error))?;
+            open_shared(engine, retention, keys)
+        }
+        LogPlace::Postgres(url) => {
+            let engine = PostgresEngine::new(url.expose()).map_err(|error| unfit(&error))?;
+            open_shared(engine, retention, keys)
+        }
     }
+}
+
+fn unfit(error: &dyn std::error::Error) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+/// Opens a log that other hubs share. A store that is not reached yet is waited for while the hub is
+/// not ready; one that refuses the hub ends it.
+fn open_shared(
+    engine: impl Engine,
+    retention: Retention,
+    keys: KeyWindow,
+) -> Result<Arc<dyn EventLog>, Failure> {
+    let store = engine.name();
+    let options = SharedLogOptions { retention, keys, ..SharedLogOptions::default() };
+    // It waits for a server, which must not be done among tasks.
+    let log = tokio::task::block_in_place(|| SharedLog::open(engine, options))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    match log.failure() {
+        None => {
+            let Bounds { oldest, next } = log.bounds();
+            info!("keeping events in {store}, where {} are", next - oldest);
+        }
+        Some(reason) => warn!("not ready until {store} can be used: {reason}"),
+    }
+    Ok(Arc::new(log))
 }
 
 fn hub_options(settings: &ServeSettings) -> HubOptions {
@@ -479,6 +517,7 @@ Examples:
   tidings serve --retention 'jobs/{id};events=100' --retention 'chat/{room};age=12h'
   tidings serve --config tidings.toml
   TIDINGS_HEARTBEAT=10s tidings serve
+  TIDINGS_LOG=redis://:password@cache.internal tidings serve
   tidings serve --tls-cert fullchain.pem --tls-key privkey.pem
   tidings serve --listen 0.0.0.0:8080 --key-file hub.key
 

@@ -15,6 +15,7 @@ use crate::options::{GivenValue, Kind, OptionRow, option_named, serve_options};
 use crate::settings::authority::AuthoritySettings;
 use crate::settings::contradictions::contradictions;
 use crate::settings::file::{FileEntry, SettingsFile};
+use crate::settings::log_place::LogPlace;
 use crate::settings::nearest::nearest;
 use crate::settings::secret::Secret;
 
@@ -22,6 +23,7 @@ pub(crate) mod authority;
 pub(crate) mod contradictions;
 pub(crate) mod file;
 pub(crate) mod load;
+pub(crate) mod log_place;
 mod nearest;
 pub(crate) mod retention;
 pub(crate) mod secret;
@@ -101,45 +103,6 @@ pub(crate) struct ServeSettings {
     pub(crate) shards: u64,
     pub(crate) log_format: &'static str,
     pub(crate) log_level: &'static str,
-}
-
-/// Where events are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogPlace {
-    /// On a disk, in the folder of the option `data`.
-    Disk,
-    /// In memory: gone when the process ends.
-    Memory,
-}
-
-impl LogPlace {
-    /// Every place.
-    pub(crate) const ALL: [Self; 2] = [Self::Disk, Self::Memory];
-
-    /// Reads the value of the option `log`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(place) = Self::ALL.into_iter().find(|place| place.name() == text) {
-            return Ok(place);
-        }
-        match text.split(':').next().unwrap_or_default() {
-            "redis" | "rediss" | "nats" | "postgres" | "postgresql" => {
-                Err("this version keeps events on disk or in memory only".into())
-            }
-            "off" | "error" | "warn" | "info" | "debug" | "trace" => Err(format!(
-                "this option says where events are kept; for the process's own log there is \
-                 --log-level {text}"
-            )),
-            _ => Err("there is no such log".into()),
-        }
-    }
-
-    /// How the option spells it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Disk => "disk",
-            Self::Memory => "memory",
-        }
-    }
 }
 
 /// Where a value came from.

@@ -74,7 +74,7 @@ pub use tidings_core::{
 };
 pub use tidings_log::{
     AppendError, DiskLog, DiskLogOptions, Durability, EventLog, Key, KeyError, KeyWindow,
-    MemoryLog, MemoryLogOptions, Record, Retention, RetentionRule, disk,
+    MemoryLog, MemoryLogOptions, Record, Retention, RetentionRule, disk, shared as shared_log,
 };
 
 /// Makes an epoch that no log had before: 50 bits from the operating system's randomness.

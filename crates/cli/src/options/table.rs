@@ -410,10 +410,13 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         value_name: "WHERE",
         default: Default::Text("disk"),
         group: Group::Kept,
-        help: "Where events are kept: on `disk`, or in `memory`",
+        help: "Where events are kept: on `disk`, in `memory`, or in Redis or Postgres, for many hubs",
         reference: "On disk, events and their ids outlive the process. In memory, they are gone when \
                     the hub ends, and clients that come back with an id of before are told so by a \
-                    `tidings.gap` event.",
+                    `tidings.gap` event. In Redis (`redis://`, `rediss://`, `redis+sentinel://`, \
+                    `redis+cluster://`, `redis+unix://`) or Postgres (`postgres://`) any number of hubs \
+                    share one log: each serves every client. A password does not belong on a \
+                    command line, which other users of the machine may read: use the variable or the file.",
         kind: Kind::Log(|settings| &mut settings.log),
     },
     OptionRow {
@@ -445,7 +448,7 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
     OptionRow {
         name: "log-events-max",
         value_name: "COUNT",
-        default: Default::ByLog { disk: UNLIMITED, memory: "100000" },
+        default: Default::ByLog { disk: UNLIMITED, memory: "100000", shared: "1000000" },
         group: Group::Kept,
         help: "Keep at most this many events",
         reference: "The oldest events go first. A client that asks for what is gone is told by a \
@@ -459,7 +462,7 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
     OptionRow {
         name: "log-bytes-max",
         value_name: "SIZE",
-        default: Default::ByLog { disk: "1GiB", memory: "64MiB" },
+        default: Default::ByLog { disk: "1GiB", memory: "64MiB", shared: "256MiB" },
         group: Group::Kept,
         help: "Keep at most this much",
         reference: "The oldest events go first. On disk this bounds the files, which go one by one: \
@@ -474,7 +477,7 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
     OptionRow {
         name: "log-age-max",
         value_name: "TIME",
-        default: Default::ByLog { disk: "7d", memory: "24h" },
+        default: Default::ByLog { disk: "7d", memory: "24h", shared: "7d" },
         group: Group::Kept,
         help: "Keep events for at most this long",
         reference: "Older events go when the next one is published, or soon after.",

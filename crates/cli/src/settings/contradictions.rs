@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use crate::options::{GivenValue, Kind, option_named};
-use crate::settings::{LogPlace, Origin, ServeSettings, Settings, shown};
+use crate::settings::log_place::LogPlace;
+use crate::settings::{Origin, ServeSettings, Settings, shown};
 use crate::value::{is_in_the_open, show_bytes, show_network};
 
 /// What cannot be meant: the hub does not start with it.

@@ -4,7 +4,7 @@ use crate::options::{Kind, serve_options};
 use crate::settings::contradictions::{doubts, webhook_doubts};
 use crate::settings::file::SettingsFile;
 use crate::settings::secret::Secret;
-use crate::settings::{LogPlace, Settings, merge, misspelt_variables};
+use crate::settings::{Settings, merge, misspelt_variables};
 
 /// What is given in one case; pairs of name and value, and the text of a file.
 #[derive(Clone, Copy, Default)]
@@ -70,8 +70,8 @@ fn flags_win_over_variables_over_the_file_over_the_default() {
 
 #[test]
 fn every_default_is_valid_and_written_as_it_is_shown() {
-    for log in LogPlace::ALL {
-        let given = [("log", log.name())];
+    for log in ["disk", "memory", "redis://localhost", "postgres://localhost/app"] {
+        let given = [("log", log)];
         let settings = merged(flags(&given)).unwrap_or_else(|faults| panic!("{faults:?}"));
         for row in serve_options().filter(|row| row.key().is_some() && row.name != "log") {
             let shown = row.kind.toml(&settings.serve);
@@ -241,17 +241,18 @@ fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
 }
 
 #[test]
-fn logs_that_this_version_lacks_are_refused_and_passwords_are_not_repeated() {
+fn logs_that_there_are_not_are_refused_and_passwords_are_not_repeated() {
     check_faults(
-        variables(&[("TIDINGS_LOG", "redis://u:secret@redis.example/1")]),
-        &["TIDINGS_LOG=redis://…@redis.example/1: this version keeps events on disk or in memory \
-           only\n  allowed: disk, memory"],
+        variables(&[("TIDINGS_LOG", "nats://u:secret@nats.example/1")]),
+        &["TIDINGS_LOG=nats://…@nats.example/1: this version keeps no events in NATS\n  allowed: \
+           disk, memory, redis://HOST:PORT or postgres://USER@HOST/DATABASE"],
     );
     check_faults(
         variables(&[("TIDINGS_LOG", "debug")]),
         &[
             "TIDINGS_LOG=debug: this option says where events are kept; for the process's own log there \
-           is --log-level debug\n  allowed: disk, memory",
+           is --log-level debug\n  allowed: disk, memory, redis://HOST:PORT or \
+             postgres://USER@HOST/DATABASE",
         ],
     );
 }
@@ -270,7 +271,7 @@ fn an_unknown_key_is_told_with_its_line_and_the_key_that_was_meant() {
         file("[log]\nplace = 'memory'"),
         &[
             "t.toml:1: log: a table has no place here; all keys but `authority` and `retention` stand \
-             at the top\n  allowed: disk, memory",
+             at the top\n  allowed: disk, memory, redis://HOST:PORT or postgres://USER@HOST/DATABASE",
         ],
     );
 }
