@@ -116,8 +116,8 @@ fn write_append(
         Kind::Plain => 9 + count * if has_more { 3 } else { 2 },
         Kind::Careful => 9 + append.publishes.len() + count * 4,
     };
-    commands.begin(3 + 7 + arguments).word(verb).word(name).word("7");
-    commands.word(&keys.events).word(&keys.meta).word(&keys.writers).word(&keys.finished);
+    commands.begin(3 + 6 + arguments).word(verb).word(name).word("6");
+    commands.word(&keys.events).word(&keys.meta).word(&keys.finished);
     commands.word(&keys.keys).word(&keys.ages).word(&keys.runs);
     commands.word(append.life.epoch.to_string()).word(&append.life.server);
     commands.word(format!("{:016x}", append.writer)).word(append.sequence.to_string());

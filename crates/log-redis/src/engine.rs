@@ -244,6 +244,10 @@ impl RedisEngine {
         let entries: Result<Vec<_>, _> =
             entries.into_iter().map(|entry| self.entry(entry)).collect();
         let entries = entries?;
+        if let Some(beyond) = entries.iter().find(|entry| entry.offset >= bounds.next) {
+            let id = format!("{}-0", beyond.offset);
+            return Err(opening::foreign(&self.name(), &self.keys, Some(&id)));
+        }
         self.take_note_of_sizes(&entries);
         Ok((before, entries, bounds))
     }

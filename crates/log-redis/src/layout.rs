@@ -15,10 +15,9 @@ use crate::wire::Reply;
 pub(crate) struct Keys {
     /// The events.
     pub(crate) events: String,
-    /// The version, the life, what is next and what oldest.
+    /// The version, the life, what is next and what oldest; and of each node (`w:`) its last append, and how it was
+    /// answered.
     pub(crate) meta: String,
-    /// Of each node its last append, and how it was answered.
-    pub(crate) writers: String,
     /// The finished topics by the offsets of their last events.
     pub(crate) finished: String,
     /// What idempotency keys stand for.
@@ -43,7 +42,6 @@ impl Keys {
         Self {
             events: key("events"),
             meta: key("meta"),
-            writers: key("writers"),
             finished: key("finished"),
             keys: key("keys"),
             ages: key("ages"),

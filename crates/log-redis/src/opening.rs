@@ -26,6 +26,7 @@ pub(crate) fn open(
             "whether it deletes keys when it is full is not known: see to maxmemory-policy noeviction"
         );
     }
+    check_rights(link, keys)?;
     for _ in 0..ATTEMPTS_MAX {
         let found = Found::look(link, keys)?;
         // What the disk of this server has to have kept, if the last time it was a server that syncs always.
@@ -55,6 +56,20 @@ pub(crate) fn open(
         });
     }
     Err(EngineError::Unavailable("other nodes open the log all the time".to_owned()))
+}
+
+/// Refuses a user who may not do all that is done later, some of it half-way through an append.
+fn check_rights(link: &mut Link, keys: &Keys) -> Result<(), EngineError> {
+    let none: [&str; 0] = [];
+    let missing = link.run(&scripts::RIGHTS, &[&keys.meta], &none, REPLY_BYTES)?;
+    match missing.as_str() {
+        Some("") => Ok(()),
+        Some(missing) => Err(EngineError::Refused(format!(
+            "{} does not permit this user {missing:.300} on {{tidings:..}}:* (see ACL SETUSER)",
+            link.connection.server()
+        ))),
+        None => Err(link.connection.unexpected("rights")),
+    }
 }
 
 /// What stands in the server.

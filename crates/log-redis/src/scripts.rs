@@ -17,6 +17,8 @@ pub(crate) static TRIM: LazyLock<Script> =
     LazyLock::new(|| Script::of(include_str!("scripts/trim.lua")));
 pub(crate) static BEGIN: LazyLock<Script> =
     LazyLock::new(|| Script::of(include_str!("scripts/begin.lua")));
+pub(crate) static RIGHTS: LazyLock<Script> =
+    LazyLock::new(|| Script::of(include_str!("scripts/rights.lua")));
 pub(crate) static NOTE: LazyLock<Script> =
     LazyLock::new(|| Script::of(include_str!("scripts/note.lua")));
 pub(crate) static NOTES: LazyLock<Script> =

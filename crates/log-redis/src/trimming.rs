@@ -64,7 +64,6 @@ fn step(
     let names = [
         &keys.events,
         &keys.meta,
-        &keys.writers,
         &keys.finished,
         &keys.keys,
         &keys.ages,

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- Lets go of events and keys, so much in one step that nobody waits for long.
 --
--- KEYS: events meta writers finished keys ages runs dropped holes
+-- KEYS: events meta finished keys ages runs dropped holes
 -- ARGV: epoch server events_max bytes_max appended_before now age_max runs_max,
 --   how many offsets, offsets.., topic and offset of what is dropped..
 -- Answers L: another life. Else: next, oldest, and 1 if there is more to do.
 local call, format = redis.call, string.format
-local events, meta, writers, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local keys, ages, runs, dropped, holes = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local EVENTS_STEP, GROUP_STEP, KEYS_STEP, BUCKET = 100000, 4096, 1000, 4096
+local events, meta, finished, keys = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ages, runs, dropped, holes = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local EVENTS_STEP, GROUP_STEP, KEYS_STEP, BUCKET = 100000, 4096, 1000, 256
 local WRITERS_MAX, WRITER_MS = 100, 3600000
 
 local known = call('HMGET', meta, 'epoch', 'server', 'next', 'oldest', 'bytes', 'holes')
@@ -128,6 +128,11 @@ if cut > oldest then
       call('HDEL', holes, field)
     end
   end
+  -- Where nothing is left, there are no holes.
+  if cut == next then
+    call('DEL', holes)
+    gone = 0
+  end
   oldest = cut
   call('HSET', meta, 'oldest', format('%d', oldest), 'holes', format('%d', gone))
   local below = '(' .. format('%d', oldest)
@@ -149,11 +154,11 @@ local many = call('ZCARD', ages) - tonumber(ARGV[8])
 if many > 0 then forget(call('ZRANGE', ages, 0, math.min(many, KEYS_STEP) - 1)) end
 
 -- Nodes that ended long ago.
-if call('HLEN', writers) > WRITERS_MAX then
-  local all = call('HGETALL', writers)
+if call('HLEN', meta) > WRITERS_MAX then
+  local all = call('HGETALL', meta)
   for at = 1, #all, 2 do
-    local last = tonumber(string.match(all[at + 1], '^%d+ (%d+) ') or '0')
-    if last + WRITER_MS < now then call('HDEL', writers, all[at]) end
+    local last = string.find(all[at], '^w:') and string.match(all[at + 1], '^%d+ (%d+) ')
+    if last and tonumber(last) + WRITER_MS < now then call('HDEL', meta, all[at]) end
   end
 end
 return { format('%d', next), format('%d', oldest), more }

@@ -1,5 +1,9 @@
 //! The engine against real servers: what every log must do, and each thing that goes wrong with a store.
 
-#[allow(dead_code)]
 mod server;
+mod node;
 mod conformance;
+mod storing;
+mod failing;
+mod entering;
+mod finding;

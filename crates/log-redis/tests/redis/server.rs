@@ -37,6 +37,8 @@ impl Server {
     pub(crate) fn start_in(directory: Arc<TempDir>, port: u16, arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(|&it| it.to_owned()).collect();
         let (child, output) = launch(directory.path(), port, &arguments);
+        let is_sentinel = arguments.iter().any(|it| it == "--sentinel");
+        output.await_line(if is_sentinel { "+monitor" } else { READY });
         Self { child, port, directory, arguments, output }
     }
 
@@ -59,6 +61,12 @@ impl Server {
 
     /// Ends it at once, as a crash does, and starts it again in its folder.
     pub(crate) fn restart(&mut self) {
+        self.restart_unready();
+        self.output.await_line(READY);
+    }
+
+    /// As [`restart`](Self::restart), without waiting until it is ready.
+    pub(crate) fn restart_unready(&mut self) {
         self.kill();
         (self.child, self.output) = launch(self.directory.path(), self.port, &self.arguments);
     }
@@ -124,7 +132,6 @@ fn launch(directory: &Path, port: u16, arguments: &[String]) -> (Child, Arc<Outp
             told.came.notify_all();
         }
     });
-    output.await_line(if is_sentinel { "+monitor" } else { "Ready to accept connections" });
     (child, output)
 }
 
@@ -145,4 +152,5 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
+const READY: &str = "Ready to accept connections";
 const PATIENCE: Duration = Duration::from_secs(20);
