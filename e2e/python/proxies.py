@@ -2,13 +2,12 @@
 
 import os
 import re
-import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from cluster.engines import program
+from cluster.waiting import free_port, takes_connections, wait_for
 from conftest import REPOSITORY
 from curl import Curl
 from stream import Stream
@@ -18,26 +17,6 @@ NAME = "events.example.com"
 CLIENT_CONNECTIONS_MAX = 4000
 
 ENTRANCES = {"plain": "--http1.1", "HTTP/1.1 over TLS": "--http1.1", "HTTP/2 over TLS": "--http2"}
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def wait_for(what: Callable[[], object], why: Callable[[], str]) -> None:
-    """Asks until it is so."""
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline, why()
-
-
-def program(name: str) -> str:
-    """Where a program is, also if it is only on the path of an administrator."""
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
-    assert found, f"{name} is not installed"
-    return found
 
 
 class Certificate:
@@ -110,11 +89,7 @@ class Proxy:
 
     def _takes_connections(self, port: int) -> bool:
         assert self._process.poll() is None, self.said()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except ConnectionRefusedError:
-            return False
-        return True
+        return takes_connections(port)
 
     @property
     def inside(self) -> str:

@@ -4,9 +4,11 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,10 @@ import httpx
 import pytest
 import yaml
 
+from cluster.waiting import free_port, wait_for
 from conftest import REPOSITORY
-from proxies import DEPLOY, free_port, wait_for
+from hub import BINARY
+from proxies import DEPLOY
 
 DOCKERFILE = DEPLOY / "container/Dockerfile"
 COMPOSE = DEPLOY / "compose/compose.yaml"
@@ -23,23 +27,24 @@ OPTIONS = (REPOSITORY / "docs/reference/options.md").read_text()
 TARGET = f"{platform.machine()}-unknown-linux-musl"
 NOBODY = 65532
 
+# The binary has to be built once.
+pytestmark = pytest.mark.timeout(1800)
+
 
 def run(*command: object, **options: object) -> str:
     """What a command prints. It has to succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700, **options)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
-def test_the_linter_has_nothing_to_say_against_the_dockerfile():
-    run("hadolint", "--ignore", "DL3008", DOCKERFILE, env=with_python_programs())
-
-
 def with_python_programs() -> dict[str, str]:
     """The environment with what is installed beside the Python of the tests."""
-    import sys
-
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_linter_has_nothing_to_say_against_the_dockerfile():
+    run("hadolint", "--ignore", "DL3008", DOCKERFILE, env=with_python_programs())
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +92,11 @@ def images(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Iterator[Ima
     images("rmi", "--all", "--force")
 
 
-@pytest.mark.timeout(900)
 def test_the_binary_needs_nothing_around_it(made):
     assert "INTERP" not in run("readelf", "--program-headers", made / "made/tidings")
     assert "NEEDED" not in run("readelf", "--dynamic", made / "made/tidings")
 
 
-@pytest.mark.timeout(900)
 def test_the_image_says_how_it_is_run(images):
     config = json.loads(images("inspect", "--type", "image", "tidings"))["Docker"]["config"]
     assert config["User"] == f"{NOBODY}:{NOBODY}"
@@ -106,7 +109,6 @@ def test_the_image_says_how_it_is_run(images):
         assert name == "PATH" or f"`{name}`" in OPTIONS, f"{name} is no option"
 
 
-@pytest.mark.timeout(900)
 def test_a_container_serves_and_keeps_events(images, tmp_path):
     container = images("from", "--isolation", "chroot", "localhost/tidings")
     port = free_port()
@@ -164,6 +166,9 @@ def test_what_compose_puts_together_fits():
         assert all(f"`{variable}`" in OPTIONS for variable in options)
         assert options["TIDINGS_TRUSTED_PROXIES"] == addresses["haproxy"]
         assert f"//{addresses['redis']}:" in options["TIDINGS_LOG"]
+        # As the image and the file `.env` have it.
+        environment = options | {"TIDINGS_KEY": secrets.token_hex(32), "TIDINGS_LISTEN": "0.0.0.0:8080"}
+        run(BINARY, "config", "check", env=environment)
         times = (options["TIDINGS_DRAIN_DELAY"], options["TIDINGS_DRAIN"])
         needed = sum(int(time.removesuffix("s")) for time in times)
         assert int(services[name]["stop_grace_period"].removesuffix("s")) > needed + 10

@@ -149,9 +149,9 @@ def test_the_hub_takes_the_options(mode, secret_file: Path):
     """Also a million, which a chart would write as 1e+06, and a key that its group can read."""
     secret_file.chmod(0o440)
     given = variables(rendered(mode))
-    environment = {"TIDINGS_LOG": "memory"} | {
-        name: value for name, value in given.items() if value is not None
-    }
+    environment = {name: value for name, value in given.items() if value is not None}
+    if "TIDINGS_LOG" in given:
+        environment["TIDINGS_LOG"] = "redis://:from-the-secret@redis:6379"
     if "TIDINGS_KEY_FILE" in given:
         environment["TIDINGS_KEY_FILE"] = str(secret_file)
     command = [BINARY, "config", "check"]

@@ -11,6 +11,7 @@ from threading import Thread
 import pytest
 import yaml
 
+from cluster.engines import Redis
 from conftest import REPOSITORY
 from proxies import DEPLOY, Certificate
 from tokens import EcKey
@@ -79,13 +80,20 @@ def key_set(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def said(start_hub, tmp_path_factory, key_set) -> str:
+def redis() -> Iterator[Redis]:
+    engine = Redis()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def said(start_hub, tmp_path_factory, key_set, redis) -> str:
     """The metrics of a hub that uses all there is to be watched, and has refused something."""
     certificate = Certificate(tmp_path_factory.mktemp("certificate"))
     tls = ["--tls-cert", certificate.cert, "--tls-key", certificate.key]
     webhook = ["--authorization-webhook", "http://127.0.0.1:9/"]
     options = [*tls, *webhook, "--jwks-url", key_set, "--public-figures"]
-    hub = start_hub(*options, trust=certificate.cert)
+    hub = start_hub(*options, store=redis.url(), trust=certificate.cert)
     assert hub.client.get("/events", params={"topic": ""}).status_code == 400
     return hub.client.get("/metrics").text
 

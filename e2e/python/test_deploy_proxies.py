@@ -6,13 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
 import httpx
 import pytest
 
+from cluster.engines import Redis
+from cluster.waiting import wait_for
 from hub import Hub
 from proxies import (
     ENTRANCES,
@@ -23,7 +25,6 @@ from proxies import (
     HAProxy,
     HAProxyPassthrough,
     Proxy,
-    wait_for,
 )
 from stream import Stream
 
@@ -177,99 +178,138 @@ def test_many_streams(hub, proxy, topic, figure):
 
 
 class Publisher(Thread):
-    """Publishes one event after the other until it is told to end; one that is refused, again."""
+    """Publishes one number after the other until it is told to end; one that was refused, again."""
 
-    def __init__(self, proxy: Proxy, is_keyed: bool):
+    def __init__(self, proxy: Proxy, topic: str):
         super().__init__()
         self._proxy = proxy
-        self._is_keyed = is_keyed
+        self._topic = topic
         self._is_over = Event()
         self.statuses: list[int] = []
         self.start()
 
+    @property
+    def published(self) -> int:
+        """How many numbers were, from 0."""
+        return self.statuses.count(200)
+
     def run(self) -> None:
         with httpx.Client(base_url=self._proxy.inside, timeout=20) as client:
-            number = 0
             while not self._is_over.is_set():
-                headers = {"idempotency-key": f"number-{number}"} if self._is_keyed else {}
-                body = {"topic": "published", "data": str(number)}
+                headers = {"idempotency-key": f"{self._topic}-{self.published}"}
+                body = {"topic": self._topic, "data": str(self.published)}
                 self.statuses.append(client.post("/events", json=body, headers=headers).status_code)
-                number += self.statuses[-1] == 200
 
     def end(self) -> None:
         self._is_over.set()
         self.join()
 
 
-@contextmanager
-def three_hubs(start_hub, start_proxy, kind: type[Proxy]) -> Iterator[tuple[list[Hub], Proxy]]:
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    engine = Redis()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def three(start_hub, start_proxy, kind, redis, request) -> tuple[list[Hub], Proxy]:
+    """Three hubs that share a log, and a proxy before them."""
+    store = redis.url(log=f"log-{abs(hash(request.node.name))}")
     options = ["--trusted-proxies", "127.0.0.1", "--hosts", NAME, "--drain", "2s"]
     options += ["--drain-delay", "0s" if kind is DeployedNginx else "3s"]
-    hubs = [start_hub(*options) for _ in range(3)]
-    yield hubs, start_proxy(kind, *(hub.port for hub in hubs))
+    hubs = [start_hub(*options, store=store) for _ in range(3)]
+    return hubs, start_proxy(kind, *(hub.port for hub in hubs))
 
 
 def active(hub: Hub) -> int:
     return int(hub.metric("tidings_active_connections"))
 
 
-def test_streams_are_spread(start_hub, start_proxy, kind, topic):
-    with three_hubs(start_hub, start_proxy, kind) as (hubs, proxy), ExitStack() as opened:
+def test_streams_are_spread(three, topic):
+    hubs, proxy = three
+    with ExitStack() as opened:
         for _ in range(30):
             opened.enter_context(proxy.stream(topic=topic))
         counts = [active(hub) for hub in hubs]
         assert sum(counts) == 30 and min(counts) >= 8, counts
 
 
-def test_a_hub_that_drains_is_left_in_good_order(start_hub, start_proxy, kind, topic, figure):
-    """Its streams are told to go, and find others; publishers are never left in doubt.
+class Follower:
+    """Reads numbers up to the last, and comes back with the last id when its stream ends.
+
+    It comes back sooner than it is told to, which finds more faults.
+    """
+
+    def __init__(self, proxy: Proxy, topic: str):
+        self._proxy = proxy
+        self._topic = topic
+        self._stream = proxy.stream(topic=topic)
+        self.moves = 0
+        self.received: list[str] = []
+
+    def read_to(self, last: str) -> None:
+        """Reads until the data are these."""
+        last_id = self._stream.response.headers["last-event-id"]
+        while True:
+            try:
+                event = self._stream.event()
+            except EOFError:
+                self._stream.close()
+                headers = {"last-event-id": last_id}
+                self._stream = self._proxy.stream(topic=self._topic, headers=headers)
+                self.moves += 1
+                continue
+            if event.event == "tidings.shutdown":
+                continue
+            last_id = event.id
+            if event.data == last:
+                self._stream.close()
+                return
+            self.received.append(event.data)
+
+
+def test_a_hub_that_drains_is_left_without_loss(three, kind, topic, figure):
+    """Its streams are told to go, and find others; each event arrives once and in order all the same.
 
     HAProxy and Caddy learn of it before it begins, so that nobody comes to it any more. nginx does not ask: it
     may lead a stream to the same hub once more, which then tells it to come back.
     """
-    with three_hubs(start_hub, start_proxy, kind) as (hubs, proxy), ExitStack() as opened:
-        streams = [opened.enter_context(proxy.stream(topic=topic)) for _ in range(12)]
-        wait_for(lambda: all(active(hub) for hub in hubs), proxy.said)
-        leaving, *staying = hubs
-        leaving_count = active(leaving)
-        publisher = Publisher(proxy, is_keyed=kind is HAProxy)
-
-        def moves(stream: Stream) -> int:
-            """How often it was told to go. Comes back sooner than it is told to, which finds more faults."""
-            count = 0
-            while True:
-                lines = []
-                try:
-                    while lines[-1:] != ["data: over"]:
-                        lines.append(stream.line())
-                    return count
-                except EOFError:
-                    assert any(line.startswith("retry: ") for line in lines), lines
-                    count += 1
-                    stream = opened.enter_context(proxy.stream(topic=topic))
-
-        with ThreadPoolExecutor(len(streams)) as readers:
-            read_out = [readers.submit(moves, stream) for stream in streams]
-            assert leaving.close() == 0
-            wait_for(lambda: sum(map(active, staying)) == len(streams), proxy.said)
-            publisher.end()
-            for hub in staying:
-                hub.publish(topic, "over")
-            moved = [it.result() for it in read_out]
-        assert sum(map(bool, moved)) == leaving_count
-        statuses = publisher.statuses
-        assert statuses.count(200) > 10
-        if kind is DeployedNginx:
-            assert set(statuses) <= {200, 503}, statuses
-        else:
-            assert sum(moved) == leaving_count, "nobody is led to a hub that drains"
-            assert set(statuses) == {200}, statuses
-        refused = statuses.count(503)
-        figure(f"{topic}: {sum(moved)} moves of {leaving_count} streams, {refused} publishes told to repeat")
+    hubs, proxy = three
+    followers = [Follower(proxy, topic) for _ in range(12)]
+    wait_for(lambda: all(active(hub) for hub in hubs), proxy.said)
+    leaving, *staying = hubs
+    leaving_count = active(leaving)
+    publisher = Publisher(proxy, topic)
+    with ThreadPoolExecutor(len(followers)) as readers:
+        reading = [readers.submit(follower.read_to, "over") for follower in followers]
+        assert leaving.close() == 0
+        wait_for(lambda: sum(map(active, staying)) == len(followers), proxy.said)
+        publisher.end()
+        staying[0].publish(topic, "over")
+        for it in reading:
+            it.result()
+    expected = [str(number) for number in range(publisher.published)]
+    assert len(expected) > 10
+    for follower in followers:
+        assert follower.received == expected
+    moves = [follower.moves for follower in followers]
+    assert sum(map(bool, moves)) == leaving_count
+    refused = publisher.statuses.count(503)
+    if kind is DeployedNginx:
+        assert set(publisher.statuses) <= {200, 503}, publisher.statuses
+    else:
+        assert sum(moves) == leaving_count, "nobody is led to a hub that drains"
+        assert set(publisher.statuses) == {200}, publisher.statuses
+    figure(
+        f"{topic}: {len(expected)} events, {sum(moves)} moves of {leaving_count} streams,"
+        f" {refused} publishes told to repeat"
+    )
 
 
-def test_a_hub_that_died_is_left_at_once(start_hub, start_proxy, kind, topic):
-    with three_hubs(start_hub, start_proxy, kind) as (hubs, proxy), ExitStack() as opened:
+def test_a_hub_that_died_is_left_at_once(three, topic):
+    hubs, proxy = three
+    with ExitStack() as opened:
         streams = [opened.enter_context(proxy.stream(topic=topic)) for _ in range(6)]
         assert all(active(hub) for hub in hubs)
         hubs[0].kill()
