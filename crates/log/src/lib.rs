@@ -1,7 +1,8 @@
 //! The totally ordered log that publishing appends to and every subscriber reads.
 //!
 //! [`EventLog`] is what a log must do, [`conformance`] the suite that every log must pass, and
-//! [`MemoryLog`] the log that lives and dies with its process, [`DiskLog`] the one that outlives it. [`Ring`] is the bounded run of
+//! [`MemoryLog`] the log that lives and dies with its process, [`DiskLog`] the one that outlives it, and
+//! [`SharedLog`](shared::SharedLog) one in a store that several nodes share. [`Ring`] is the bounded run of
 //! newest entries that the memory log and the tail of a hub are made of.
 //!
 //! A log knows events and positions. It does not know subscribers.
