@@ -169,14 +169,16 @@ class Run:
             record = Record(f"client {number}", topics)
             self.records.append(record)
             by_way = draw.random() < 0.1
+            # Some begin where the hub says that they do: at what comes next, or at what is kept.
+            begin = draw.choices(["id", "next", "earliest"], [8, 1, 1 if topics else 0])[0]
+            how = {"last": "earliest"} if begin == "earliest" else {}
             made.append(
                 Subscriber(
                     record,
-                    query_for(asked),
+                    query_for(asked, **how),
                     self._nodes.way.port if by_way else self._nodes.proxy.port,
                     draw,
-                    # The others begin where the hub says that they do.
-                    start=start if draw.random() < 0.8 else None,
+                    start=start if begin == "id" else None,
                     restless_s=self.plan.restless_s if draw.random() < 0.9 else None,
                     lazy=draw.random() < 0.1,
                 )
