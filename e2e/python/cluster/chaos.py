@@ -80,8 +80,10 @@ def plan(seed: int, nodes: int = 3, clients: int | None = None, seconds: float =
     """What a seed stands for."""
     draw = random.Random(seed)
     many = draw.random() < 0.12
-    drawn = 1000 if many else draw.randint(80, 200)
-    made = Plan(seed, clients or drawn, draw.randint(2, 5), 0.15 if many else 0.03, seconds)
+    drawn = clients or (1000 if many else draw.randint(80, 200))
+    # A thousand clients are enough work without leaving all the time.
+    pause_s, restless_s = (0.15, 5.0) if drawn > 500 else (0.03, 1.5)
+    made = Plan(seed, drawn, draw.randint(2, 5), pause_s, seconds, restless_s)
     names, weights = zip(*FAULTS.items(), strict=True)
     for _ in range(round(seconds * draw.uniform(0.8, 2.0))):
         begins = draw.uniform(0.1, seconds * 0.8)
