@@ -20,10 +20,19 @@ pub(crate) enum LogPlace {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct StoreUrl {
     url: String,
-    redacted: String,
+    /// The URL as it is shown, if that is another text.
+    redacted: Option<String>,
 }
 
 impl StoreUrl {
+    fn new(url: &str, redacted: impl FnOnce() -> String) -> Self {
+        Self { url: url.to_owned(), redacted: has_password(url).then(redacted) }
+    }
+
+    fn shown(&self) -> &str {
+        self.redacted.as_deref().unwrap_or(&self.url)
+    }
+
     /// The URL itself, for whoever connects.
     pub(crate) fn expose(&self) -> &str {
         &self.url
@@ -32,7 +41,7 @@ impl StoreUrl {
 
 impl std::fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.redacted)
+        f.write_str(self.shown())
     }
 }
 
@@ -49,13 +58,11 @@ impl LogPlace {
             ("memory", _) => Ok(Self::Memory),
             (_, Some(scheme)) if scheme.starts_with("redis") => {
                 let engine = RedisEngine::new(text).map_err(|error| error.to_string())?;
-                let redacted = engine.redacted_url();
-                Ok(Self::Redis(StoreUrl { url: text.to_owned(), redacted }))
+                Ok(Self::Redis(StoreUrl::new(text, || engine.redacted_url())))
             }
             (_, Some("postgres" | "postgresql")) => {
                 let engine = PostgresEngine::new(text).map_err(|error| error.to_string())?;
-                let redacted = engine.redacted_url();
-                Ok(Self::Postgres(StoreUrl { url: text.to_owned(), redacted }))
+                Ok(Self::Postgres(StoreUrl::new(text, || engine.redacted_url())))
             }
             (_, Some("nats")) => Err("this version keeps no events in NATS".into()),
             ("redis" | "rediss" | "postgres" | "postgresql", None) => {
@@ -74,14 +81,22 @@ impl LogPlace {
         match self {
             Self::Disk => "disk",
             Self::Memory => "memory",
-            Self::Redis(url) | Self::Postgres(url) => &url.redacted,
+            Self::Redis(url) | Self::Postgres(url) => url.shown(),
         }
     }
 
     /// Says whether [`shown`](Self::shown) leaves something out.
     pub(crate) fn has_secret(&self) -> bool {
-        matches!(self, Self::Redis(url) | Self::Postgres(url) if url.url != url.redacted)
+        matches!(self, Self::Redis(url) | Self::Postgres(url) if url.redacted.is_some())
     }
+}
+
+/// Says whether there is a password in a URL, before a host or as a parameter.
+fn has_password(url: &str) -> bool {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':')) || rest.contains("password=")
 }
 
 #[cfg(test)]
@@ -99,8 +114,10 @@ mod tests {
             assert!(!place.shown().contains("s3cret") && place.has_secret(), "{}", place.shown());
             assert!(!format!("{place:?}").contains("s3cret"));
         }
-        let place = LogPlace::parse("redis://127.0.0.1:6379").unwrap_or_else(|it| panic!("{it}"));
-        assert_eq!((place.shown(), place.has_secret()), ("redis://127.0.0.1:6379", false));
+        for text in ["redis://127.0.0.1:6379", "postgres://hub@db.internal/app", "disk"] {
+            let place = LogPlace::parse(text).unwrap_or_else(|it| panic!("{text}: {it}"));
+            assert_eq!((place.shown(), place.has_secret()), (text, false));
+        }
     }
 
     #[test]
