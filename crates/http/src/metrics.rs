@@ -280,6 +280,7 @@ fn histogram(
 mod tests {
     use std::sync::Arc;
 
+    use tidings::shared_log::{InMemoryStore, SharedLog, SharedLogOptions};
     use tidings::{Hub, HubOptions, MemoryLog, random_epoch};
 
     use super::*;
@@ -331,6 +332,29 @@ mod tests {
             "tidings_delivery_latency_seconds_bucket{le=\"0.25\"} 0",
             "tidings_delivery_latency_seconds_bucket{le=\"+Inf\"} 0",
             "tidings_delivery_latency_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("tidings_log_reached"), "it has no store");
+    }
+
+    #[test]
+    fn a_log_that_is_shared_has_figures_of_its_store() {
+        let store = InMemoryStore::new(true);
+        let log = SharedLog::open(store.engine(), SharedLogOptions::default()).unwrap();
+        let hub = Hub::start(HubOptions::default(), Arc::new(log)).unwrap();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(HubCollector(App::new(hub, HttpOptions::default()))));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let text = to_text_format(&text);
+        for line in [
+            "tidings_log_reached 1",
+            "tidings_log_behind_events 0",
+            "# TYPE tidings_log_silent_seconds gauge",
+            "tidings_log_followed_events_total 0",
+            "tidings_log_store_failures_total 0",
+            "tidings_log_lives_total 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");
         }

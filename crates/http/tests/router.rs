@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tidings::shared_log::{InMemoryStore, SharedLog, SharedLogOptions};
 use tidings::{EventLog, Hub, HubOptions, MemoryLog, random_epoch};
 use tidings_http::{HttpOptions, router};
 use tokio::time::Interval;
@@ -38,6 +39,33 @@ async fn get(router: &Router, path: &str) -> (StatusCode, Value) {
 fn publish(content_type: &str, body: Body) -> Request<Body> {
     let request = Request::post("/events").header("content-type", content_type);
     request.header("idempotency-key", "import").body(body).unwrap()
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_before_the_store_of_a_shared_log_was_reached() {
+    let store = InMemoryStore::new(true);
+    store.set_down(true);
+    let log = SharedLog::open(store.engine(), SharedLogOptions::default()).unwrap();
+    let router =
+        router(Hub::start(HubOptions::default(), Arc::new(log)).unwrap(), HttpOptions::default());
+    let (status, body) = get(&router, "/health/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["reason"], "log-unavailable");
+    let poll = Request::get("/events?topic=a&mode=poll").header("accept", "application/json");
+    let (status, problem) = ask(&router, poll.body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem["type"], "urn:tidings:problem:log-unavailable");
+    let response = router
+        .clone()
+        .oneshot(Request::get("/events?topic=a").body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    // A browser comes back after this, and would not after a `503`.
+    assert_eq!(response.status(), StatusCode::OK);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let text = std::str::from_utf8(&body).unwrap();
+    let retry_ms = text.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix('\n'));
+    assert!(retry_ms.is_some_and(|it| it.parse::<u64>().is_ok()), "{text:?}");
 }
 
 #[tokio::test]

@@ -8,12 +8,16 @@ use crate::{default_hub, hub, next_control, next_event, publish_numbers, record,
 
 #[tokio::test]
 async fn a_hub_that_is_handed_over_takes_publishes_until_its_streams_have_ended() {
-    let hub = default_hub();
+    let hub = hub(HubOptions { shards: 1, ..Default::default() }, MemoryLogOptions::default());
+    // The first one ends at once, the second after half of the time.
+    let mut first = subscribe(&hub, "a", Begin::Now);
     let mut stream = subscribe(&hub, "a", Begin::Now);
     let handing_over = tokio::spawn({
         let hub = hub.clone();
-        async move { hub.hand_over(Duration::from_millis(200)).await }
+        async move { hub.hand_over(Duration::from_secs(2)).await }
     });
+    assert_eq!(next_control(&mut first).await.0, "tidings.shutdown");
+    drop(first);
     assert_eq!(next_control(&mut stream).await.0, "tidings.shutdown");
     assert!(matches!(
         hub.subscribe(crate::interest("a"), Default::default()),
@@ -22,6 +26,7 @@ async fn a_hub_that_is_handed_over_takes_publishes_until_its_streams_have_ended(
     publish_numbers(&hub, "a", 7..8).await;
     assert_eq!(next_event(&mut stream).await.data, "7");
     assert!(stream.next().await.is_none());
+    drop(stream);
     handing_over.await.unwrap();
     let late = hub.publish(vec![record("a", "8")]).await;
     assert_eq!(late, Err(PublishError::ShuttingDown));
