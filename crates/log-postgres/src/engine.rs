@@ -77,6 +77,7 @@ struct Listener {
     /// Up to where all was read, and what had been heard before.
     drained: Option<(u64, u64)>,
     read_at: Option<Instant>,
+    listened_at: Option<Instant>,
     was_warned: bool,
 }
 
@@ -190,7 +191,8 @@ impl Inner {
     /// The number of the log, and a connection to the server that the life is on.
     async fn session_for(&self, life: &Life) -> Result<(i16, Session), EngineError> {
         let id = self.log_id()?;
-        let session = self.session().await?;
+        let session = self.session(|idle| idle.server == life.server).await?;
+        // What was connected to just now tells where the log is.
         if session.server != life.server {
             return Err(EngineError::OtherLife);
         }
@@ -203,10 +205,11 @@ impl Inner {
         self.state().log.as_ref().map(|log| log.id).ok_or_else(not_open)
     }
 
-    async fn session(&self) -> Result<Session, EngineError> {
+    /// A connection that is idle, or a new one.
+    async fn session(&self, is_right: impl Fn(&Session) -> bool) -> Result<Session, EngineError> {
         let idle = || self.idle.lock().expect(UNPOISONED).pop();
         while let Some(session) = idle() {
-            if !session.is_closed() {
+            if !session.is_closed() && is_right(&session) {
                 return Ok(session);
             }
         }
@@ -263,8 +266,7 @@ impl Engine for PostgresEngine {
             let mut session = inner.connect().await.map_err(|fault| inner.error(fault))?;
             // What is idle may lead to another server.
             inner.idle.lock().expect(UNPOISONED).clear();
-            let timeout = inner.target.call_timeout;
-            let result = within(timeout, open(&mut session, inner, seen, fresh)).await;
+            let result = open(&mut session, inner, seen, fresh).await;
             inner.settle(session, result)
         });
         let (id, opened) = opened?;
@@ -368,7 +370,7 @@ impl Engine for PostgresEngine {
         let inner = &*self.inner;
         self.block_on(async {
             let id = inner.log_id()?;
-            let session = inner.session().await?;
+            let session = inner.session(|_| true).await?;
             let result = within(inner.target.call_timeout, async {
                 let statement = session.prepared(PUT_NOTE).await?;
                 let seconds = ttl.as_secs_f64();
@@ -384,7 +386,7 @@ impl Engine for PostgresEngine {
         let inner = &*self.inner;
         self.block_on(async {
             let id = inner.log_id()?;
-            let session = inner.session().await?;
+            let session = inner.session(|_| true).await?;
             let result = within(inner.target.call_timeout, async {
                 let statement = session.prepared(NOTES).await?;
                 let rows = session.client.query(&statement, &[&id, &prefix]).await?;
@@ -479,8 +481,11 @@ impl Inner {
                 1_000 / POLL_UNHEARD.as_millis()
             );
         }
+        // Somebody may have taken away what the connection was told to listen to.
+        let is_tried = hearing != Hearing::Lost
+            || listener.listened_at.is_some_and(|at| at.elapsed() < LISTEN_AGAIN_AFTER);
         let is_usable = listener.session.as_ref().is_some_and(|session| !session.is_closed());
-        if !is_usable {
+        if !is_usable || !is_tried {
             listener.session = None;
             listener.drained = None;
             let signals = self.signals.clone();
@@ -493,6 +498,7 @@ impl Inner {
             })
             .await?;
             self.signals.note_listening();
+            listener.listened_at = Some(Instant::now());
             listener.session = Some(Arc::new(session));
         }
         match &listener.session {
@@ -508,7 +514,11 @@ async fn open(
     seen: Option<&Seen>,
     fresh: Epoch,
 ) -> Result<(i16, Opened), Fault> {
-    schema::ensure(&mut session.client, &inner.place).await?;
+    let timeout = inner.target.call_timeout;
+    let place = &inner.place;
+    if !within(timeout, schema::is_made(&session.client, place)).await? {
+        within(timeout * MAKING_FACTOR, schema::make(&mut session.client, place)).await?;
+    }
     if !session.is_synced {
         tracing::warn!(
             server = %inner.place.server,
@@ -516,6 +526,16 @@ async fn open(
              stored; every start of the server begins another life of the log unless a node vouches for it"
         );
     }
+    within(timeout, open_log(session, inner, seen, fresh)).await
+}
+
+/// Takes the log up, or makes it.
+async fn open_log(
+    session: &mut Session,
+    inner: &Inner,
+    seen: Option<&Seen>,
+    fresh: Epoch,
+) -> Result<(i16, Opened), Fault> {
     let name = &inner.target.log;
     let server = session.server.clone();
     let transaction = session.client.transaction().await?;
@@ -732,10 +752,13 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_secs(1);
 /// The same where notifications do not come.
 const POLL_UNHEARD: Duration = Duration::from_millis(100);
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Connections to keep for later calls.
 const IDLE_MAX: usize = 4;
 /// How often a transaction that met another one is repeated.
 const COLLISIONS_MAX: u32 = 5;
+/// How much longer than a call the tables may take that are made once.
+const MAKING_FACTOR: u32 = 10;
 const TRIM_MAX: Duration = Duration::from_secs(1);
 const DROP_STEP: usize = 5_000;
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);

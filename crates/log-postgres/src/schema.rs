@@ -5,14 +5,13 @@ use tokio_postgres::{Client, Transaction};
 
 use crate::fault::{Fault, Place, rights_sql};
 
-/// Makes the schema, or sees that it is one that this hub knows.
-///
-/// Nodes that start together do this one after the other.
-pub(crate) async fn ensure(client: &mut Client, place: &Place) -> Result<(), Fault> {
-    // Most of the time there is nothing to do and nothing to wait for.
-    if is_current(version(client).await?, place)? {
-        return Ok(());
-    }
+/// Whether the schema is there, and one that this hub knows.
+pub(crate) async fn is_made(client: &Client, place: &Place) -> Result<bool, Fault> {
+    is_current(version(client).await?, place)
+}
+
+/// Makes the schema. Nodes that start together do this one after the other.
+pub(crate) async fn make(client: &mut Client, place: &Place) -> Result<(), Fault> {
     let transaction = client.transaction().await?;
     transaction.execute(LOCK, &[]).await?;
     let present: bool =

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::poll_fn;
 use tidings_log::shared::EngineError;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection, Notification, Row, Statement};
 
@@ -27,7 +28,8 @@ pub(crate) struct Session {
     pub(crate) process_id: i32,
     pub(crate) is_synced: bool,
     statements: Mutex<HashMap<&'static str, Statement>>,
-    driver: JoinHandle<()>,
+    driver: Option<JoinHandle<()>>,
+    runtime: Handle,
 }
 
 impl Session {
@@ -71,7 +73,8 @@ impl Session {
             process_id: 0,
             is_synced: true,
             statements: Mutex::default(),
-            driver,
+            driver: Some(driver),
+            runtime: Handle::current(),
         };
         session.prepare_for(server, target, place).await?;
         Ok(session)
@@ -144,14 +147,19 @@ impl Session {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed() || self.driver.is_finished()
+        self.client.is_closed() || self.driver.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Also where the server is frozen, and would not take leave.
-        self.driver.abort();
+        let Some(mut driver) = self.driver.take() else { return };
+        // It takes leave when the client is gone, which a server that is frozen does not notice.
+        self.runtime.spawn(async move {
+            if tokio::time::timeout(LEAVE_MAX, &mut driver).await.is_err() {
+                driver.abort();
+            }
+        });
     }
 }
 
@@ -208,5 +216,6 @@ const ABOUT_SERVER: &str = "
         has_function_privilege('pg_control_system()', 'execute') as system_is_told,
         pg_backend_pid() as process_id";
 const SYSTEM: &str = "select system_identifier::text from pg_control_system()";
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 const VERSION_MIN: i32 = 130_000;
 pub(crate) const UNPOISONED: &str = "no thread panics while it holds this";

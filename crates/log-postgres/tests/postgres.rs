@@ -16,3 +16,9 @@ mod outbox;
 mod crashing;
 #[path = "postgres/refusing.rs"]
 mod refusing;
+#[path = "postgres/taking_over.rs"]
+mod taking_over;
+#[path = "postgres/misbehaving.rs"]
+mod misbehaving;
+#[path = "postgres/encrypting.rs"]
+mod encrypting;

@@ -23,7 +23,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn open(url: &str) -> Self {
-        let engine = PostgresEngine::new(url).unwrap();
+        let engine = PostgresEngine::new(&patient(url)).unwrap();
         let opened = engine.open(None, fresh()).unwrap();
         let life = Mutex::new(opened.life.clone());
         let writer = fastrand::u64(..);
@@ -86,6 +86,12 @@ impl Node {
         }
     }
 
+    /// The same when sequences up to one have been used.
+    pub(crate) fn append_after(&self, sequence: u64, topic: &str, data: &str) -> u64 {
+        self.sequence.store(sequence, Ordering::SeqCst);
+        self.append(topic, data)
+    }
+
     pub(crate) fn read(&self, from: u64, until: u64) -> Fetched {
         self.engine.read(&self.life(), &wish(from, until)).unwrap()
     }
@@ -114,6 +120,12 @@ impl Node {
     pub(crate) fn cut(&self, cut: Cut<'_>) -> Bounds {
         self.engine.trim(&self.life(), &cut).unwrap()
     }
+}
+
+/// Tests share the machine with others; those that wait for a timeout name one.
+pub(crate) fn patient(url: &str) -> String {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    if url.contains("timeout=") { url.to_owned() } else { format!("{url}{joint}timeout=30") }
 }
 
 pub(crate) fn ample(now: u64) -> Cut<'static> {

@@ -7,6 +7,7 @@ use tidings_log::shared::{SharedLog, SharedLogOptions};
 use tidings_log::{EventLog, KeyWindow, Retention};
 use tidings_log_postgres::PostgresEngine;
 
+use crate::calls::patient;
 use crate::server::Server;
 
 #[test]
@@ -51,6 +52,6 @@ impl Logs {
 
     fn fresh(&self) -> String {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        format!("{}?name=log-{number}", self.server.url("postgres"))
+        patient(&format!("{}?name=log-{number}", self.server.url("postgres")))
     }
 }

@@ -116,6 +116,12 @@ impl Server {
         self.child.as_ref().expect("it is running").id()
     }
 
+    /// The numbers of all its processes.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let postmaster = self.process_id();
+        children_of(postmaster).into_iter().chain([postmaster]).collect()
+    }
+
     /// `INT` stops in good order, `QUIT` at once, `KILL` as a crash does.
     pub(crate) fn stop(&mut self, signal: &str) {
         let Some(mut child) = self.child.take() else { return };
