@@ -3,6 +3,7 @@
 //! Every call has a deadline, also against a server that is frozen or answers a byte at a time.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -94,7 +95,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends commands and reads so many replies; errors of the server are among the replies.
+    /// Sends commands and reads so many replies; errors of the server are among the replies. What is large has longer,
+    /// a second for each 4 MiB.
     pub(crate) fn call(
         &mut self,
         commands: &Commands,
@@ -116,7 +118,8 @@ impl Connection {
     ) -> Result<Vec<Reply>, ReplyFault> {
         // Until all is read.
         self.is_spent = true;
-        let deadline = Instant::now() + timeout;
+        let for_size = Duration::from_millis((commands.as_bytes().len() / BYTES_PER_MS) as u64);
+        let deadline = Instant::now() + timeout + for_size;
         let mut timed = Timed { stream: &mut self.stream, deadline };
         timed.write_all(commands.as_bytes())?;
         timed.flush()?;
@@ -131,6 +134,25 @@ impl Connection {
     /// Whether it can be used for another call.
     pub(crate) fn is_usable(&self) -> bool {
         !self.is_spent
+    }
+
+    /// Whether the other side is known to have closed it, or to have said something unasked, before anything is sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        let (socket, is_plain) = match &self.stream {
+            Stream::Tcp(tcp) => (SockRef::from(tcp), true),
+            Stream::Unix(unix) => (SockRef::from(unix), true),
+            Stream::Tls(tls) => (SockRef::from(tls.get_ref()), false),
+        };
+        let peek = || {
+            socket.set_nonblocking(true)?;
+            let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+            socket.set_nonblocking(false)?;
+            peeked
+        };
+        match peek() {
+            Ok(count) => count == 0 || is_plain,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Whether it had been closed by the other side before anything was read.
@@ -273,4 +295,6 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For replies that are a few words.
 pub(crate) const REPLY_BYTES: usize = 1 << 20;
+/// Slower than any network that a log should be behind.
+const BYTES_PER_MS: usize = 4096;
 const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -77,24 +77,31 @@ impl RedisEngine {
         life: &Life,
         mut action: impl FnMut(&mut Link) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        if slot.as_ref().is_some_and(|link| link.connection.is_closed()) {
+            *slot = None;
+        }
         let mut is_old = slot.is_some();
+        let mut is_second = false;
+        // What is sent a second time may have had its effect the first time, whatever the answer.
+        let unsure = |is_second: bool, error: EngineError| match error {
+            error if is_second => EngineError::Unavailable(error.to_string()),
+            error => error,
+        };
         loop {
-            let mut link = match slot.take() {
-                Some(link) => link,
-                None => self.connect()?,
-            };
+            let link = slot.take().map_or_else(|| self.connect(), Ok);
+            let mut link = link.map_err(|error| unsure(is_second, error))?;
             if link.facts.identity != life.server {
-                return Err(EngineError::OtherLife);
+                return Err(unsure(is_second, EngineError::OtherLife));
             }
             let result = action(&mut link);
             if link.connection.is_usable() {
                 *slot = Some(link);
             } else if is_old && link.connection.was_closed() {
                 // It was closed while nobody used it. Whatever is asked for can be asked for twice.
-                is_old = false;
+                (is_old, is_second) = (false, true);
                 continue;
             }
-            return result;
+            return result.map_err(|error| unsure(is_second, error));
         }
     }
 
@@ -133,57 +140,75 @@ impl RedisEngine {
             return Ok(Fetched { entries: Vec::new(), end: from, bounds });
         }
         let (low, high) = (format!("{from}-0"), format!("{}-0", until - 1));
+        let (verb, first, last) = match way {
+            Way::Forward => ("XRANGE", &low, &high),
+            Way::Backward => ("XREVRANGE", &high, &low),
+        };
         let mut count = self.count(limit);
-        let bytes_max = reply_bytes(limit);
         loop {
-            let result = self.with_link(self.reading(), life, |link| {
-                let events = self.keys.events.as_str();
-                let count = count.to_string();
-                let mut commands = Commands::default();
-                commands.add(&["HGET", &self.keys.meta, "next"]);
-                match way {
-                    Way::Forward => commands.add(&["XRANGE", events, &low, &high, "COUNT", &count]),
-                    Way::Backward => {
-                        commands.add(&["XREVRANGE", events, &high, &low, "COUNT", &count])
-                    }
-                };
-                self.add_bounds(&mut commands);
-                match link.connection.exchange(&commands, 3, bytes_max, COMMAND_TIMEOUT) {
-                    Ok(replies) => {
-                        Ok(Some(replies).map(|replies| self.fetched(link, life, replies)))
-                    }
-                    // Fewer will do.
-                    Err(ReplyFault::TooLarge) => Ok(None),
-                    Err(fault) => Err(link.connection.fault(&fault)),
-                }
+            let words = [verb, &self.keys.events, first, last, "COUNT", &count.to_string()];
+            let range = self.with_link(self.reading(), life, |link| {
+                self.fetch(link, life, &words, limit, COMMAND_TIMEOUT)
             })?;
-            let Some(fetched) = result else {
-                if count == 1 {
-                    return Err(self.too_large(from, until));
+            match range {
+                Some(range) => return Ok(range.into_fetched(way, from, until, count, limit)),
+                None if count == 1 => return Err(self.too_large(from, until)),
+                None => {
+                    count = (count / 16).max(1);
+                    self.entry_bytes.store(reply_bytes(limit) / count, Ordering::Relaxed);
                 }
-                count = (count / 16).max(1);
-                self.entry_bytes.store(bytes_max / count, Ordering::Relaxed);
-                continue;
-            };
-            let (before, entries, bounds) = fetched?;
-            let is_whole = entries.len() < count;
-            let last = entries.last().map(|entry| entry.offset);
-            let end = match (way, last) {
-                (Way::Forward, Some(last)) if !is_whole => last + 1,
-                // What was there before is there, or gone.
-                (Way::Forward, last) => before.min(until).max(last.map_or(from, |last| last + 1)),
-                (Way::Backward, Some(last)) if !is_whole => last,
-                (Way::Backward, _) => from,
-            };
-            let entries = within(entries, limit.bytes_max);
-            let cut = entries.1.then(|| entries.0.last().map(|entry| entry.offset)).flatten();
-            let end = match (way, cut) {
-                (_, None) => end,
-                (Way::Forward, Some(last)) => last + 1,
-                (Way::Backward, Some(last)) => last,
-            };
-            return Ok(Fetched { entries: entries.0, end, bounds });
+            }
         }
+    }
+
+    /// Sends a command that answers entries; `None` if they are too many for the limit.
+    fn fetch(
+        &self,
+        link: &mut Link,
+        life: &Life,
+        words: &[&str],
+        limit: StepLimit,
+        timeout: Duration,
+    ) -> Result<Option<Range>, EngineError> {
+        let mut commands = Commands::default();
+        commands.add(&["HGET", &self.keys.meta, "next"]).add(words);
+        self.add_bounds(&mut commands);
+        let replies = match link.connection.exchange(&commands, 3, reply_bytes(limit), timeout) {
+            Ok(replies) => replies,
+            Err(ReplyFault::TooLarge) => return Ok(None),
+            Err(fault) => return Err(link.connection.fault(&fault)),
+        };
+        let mut replies = replies.into_iter();
+        let mut reply = || replies.next().unwrap_or(Reply::Nil);
+        let (before, entries, bounds) = (reply(), reply(), reply());
+        // Whose log it is first: in another life anything may stand there.
+        let bounds = self.parse_bounds(link, life, bounds)?;
+        let entries = match entries {
+            Reply::Error(error) => return Err(link.connection.refusal(&error)),
+            Reply::List(entries) if words[0] == "XREAD" => without_key(entries),
+            Reply::List(entries) => entries,
+            _ => Vec::new(),
+        };
+        let entries = self.parse_entries(entries, bounds)?;
+        self.take_note_of_sizes(&entries);
+        Ok(Some(Range { before: before.as_u64().unwrap_or_default(), entries, bounds }))
+    }
+
+    fn parse_entries(
+        &self,
+        entries: Vec<Reply>,
+        bounds: Bounds,
+    ) -> Result<Vec<Entry<Body>>, EngineError> {
+        let parse = |entry: Reply| {
+            let id = match &entry {
+                Reply::List(parts) => parts.first().and_then(Reply::as_str).map(str::to_owned),
+                _ => None,
+            };
+            parse_entry(entry)
+                .filter(|entry| entry.offset < bounds.next)
+                .ok_or_else(|| opening::foreign(&self.name(), &self.keys, id.as_deref()))
+        };
+        entries.into_iter().map(parse).collect()
     }
 
     fn too_large(&self, from: u64, until: u64) -> EngineError {
@@ -222,42 +247,6 @@ impl RedisEngine {
             }
             _ => Err(link.connection.unexpected("numbers")),
         }
-    }
-
-    /// Reads what was next, entries, and bounds.
-    fn fetched(
-        &self,
-        link: &mut Link,
-        life: &Life,
-        replies: Vec<Reply>,
-    ) -> Result<(u64, Vec<Entry<Body>>, Bounds), EngineError> {
-        let mut replies = replies.into_iter();
-        let before = replies.next().as_ref().and_then(Reply::as_u64).unwrap_or_default();
-        let entries = replies.next().unwrap_or(Reply::Nil);
-        // Whose log it is first: in another life anything may stand there.
-        let bounds = self.parse_bounds(link, life, replies.next().unwrap_or(Reply::Nil))?;
-        let entries = match entries {
-            Reply::Error(error) => return Err(link.connection.refusal(&error)),
-            Reply::List(entries) => entries,
-            _ => Vec::new(),
-        };
-        let entries: Result<Vec<_>, _> =
-            entries.into_iter().map(|entry| self.entry(entry)).collect();
-        let entries = entries?;
-        if let Some(beyond) = entries.iter().find(|entry| entry.offset >= bounds.next) {
-            let id = format!("{}-0", beyond.offset);
-            return Err(opening::foreign(&self.name(), &self.keys, Some(&id)));
-        }
-        self.take_note_of_sizes(&entries);
-        Ok((before, entries, bounds))
-    }
-
-    fn entry(&self, reply: Reply) -> Result<Entry<Body>, EngineError> {
-        let id = match &reply {
-            Reply::List(parts) => parts.first().and_then(Reply::as_str).map(str::to_owned),
-            _ => None,
-        };
-        parse_entry(reply).ok_or_else(|| opening::foreign(&self.name(), &self.keys, id.as_deref()))
     }
 }
 
@@ -302,54 +291,26 @@ impl Engine for RedisEngine {
         limit: StepLimit,
         timeout: Duration,
     ) -> Result<Fetched, EngineError> {
+        if timeout.is_zero() {
+            return self.read(life, &Wish { from, until: EXACT_MAX, topics: None, limit });
+        }
         let count = self.count(limit);
         let block = timeout.clamp(Duration::from_millis(1), BLOCK_MAX);
-        let result = self.with_link(lock(&self.wait), life, |link| {
+        let (count_text, block_ms) = (count.to_string(), block.as_millis().to_string());
+        let after = format!("{}-0", from.saturating_sub(1));
+        let events = self.keys.events.as_str();
+        let words = ["XREAD", "COUNT", &count_text, "BLOCK", &block_ms, "STREAMS", events, &after];
+        let range = self.with_link(lock(&self.wait), life, |link| {
             link.check_identity()?;
-            let mut commands = Commands::default();
-            commands.add(&["HGET", &self.keys.meta, "next"]);
-            let (count, block_ms) = (count.to_string(), block.as_millis().to_string());
-            let after = format!("{}-0", from.saturating_sub(1));
-            let words = [
-                "XREAD",
-                "COUNT",
-                &count,
-                "BLOCK",
-                &block_ms,
-                "STREAMS",
-                &self.keys.events,
-                &after,
-            ];
-            commands.add(&words);
-            self.add_bounds(&mut commands);
-            match link.connection.exchange(
-                &commands,
-                3,
-                reply_bytes(limit),
-                block + COMMAND_TIMEOUT,
-            ) {
-                Ok(mut replies) => {
-                    replies[1] = without_key(std::mem::replace(&mut replies[1], Reply::Nil));
-                    Ok(Some(self.fetched(link, life, replies)))
-                }
-                Err(ReplyFault::TooLarge) => Ok(None),
-                Err(fault) => Err(link.connection.fault(&fault)),
-            }
+            self.fetch(link, life, &words, limit, block + COMMAND_TIMEOUT)
         })?;
-        let Some(fetched) = result else {
-            self.entry_bytes.store(reply_bytes(limit) / count, Ordering::Relaxed);
-            return self.read(life, &Wish { from, until: EXACT_MAX, topics: None, limit });
-        };
-        let (before, entries, bounds) = fetched?;
-        let is_whole = entries.len() < count;
-        let next = entries.last().map_or(from, |last| last.offset + 1);
-        let (entries, is_cut) = within(entries, limit.bytes_max);
-        let end = match (is_cut, is_whole) {
-            (true, _) => entries.last().map_or(from, |last| last.offset + 1),
-            (false, true) => next.max(before),
-            (false, false) => next,
-        };
-        Ok(Fetched { entries, end, bounds })
+        match range {
+            Some(range) => Ok(range.into_fetched(Way::Forward, from, u64::MAX, count, limit)),
+            None => {
+                self.entry_bytes.store(reply_bytes(limit) / count, Ordering::Relaxed);
+                self.read(life, &Wish { from, until: EXACT_MAX, topics: None, limit })
+            }
+        }
     }
 
     fn bounds(&self, life: &Life) -> Result<Bounds, EngineError> {
@@ -468,17 +429,45 @@ enum Way {
     Backward,
 }
 
-/// The entries that XREAD has found, out of the list of streams.
-fn without_key(reply: Reply) -> Reply {
-    match reply {
-        Reply::List(streams) => streams
-            .into_iter()
-            .next()
-            .and_then(Reply::into_list)
-            .and_then(|stream| stream.into_iter().nth(1))
-            .unwrap_or(Reply::Nil),
-        other => other,
+/// What one command has found.
+#[derive(Debug)]
+struct Range {
+    /// What was next before it: what is below that was there, or is gone.
+    before: u64,
+    entries: Vec<Entry<Body>>,
+    /// After it.
+    bounds: Bounds,
+}
+
+impl Range {
+    /// What is handed on, of what was asked for with `count`, and how far that goes.
+    fn into_fetched(
+        self,
+        way: Way,
+        from: u64,
+        until: u64,
+        count: usize,
+        limit: StepLimit,
+    ) -> Fetched {
+        let Self { before, entries, bounds } = self;
+        let is_all = entries.len() < count;
+        let (entries, is_cut) = within(entries, limit.bytes_max);
+        let last = entries.last().map(|entry| entry.offset);
+        let end = match (way, last) {
+            (Way::Forward, Some(last)) if is_cut || !is_all => last + 1,
+            (Way::Forward, last) => before.min(until).max(last.map_or(from, |last| last + 1)),
+            (Way::Backward, Some(last)) if is_cut || !is_all => last,
+            (Way::Backward, _) => from,
+        };
+        Fetched { entries, end, bounds }
     }
+}
+
+/// The entries that XREAD has found, out of the list of streams.
+fn without_key(streams: Vec<Reply>) -> Vec<Reply> {
+    let stream = streams.into_iter().next().and_then(Reply::into_list);
+    let entries = stream.and_then(|stream| stream.into_iter().nth(1));
+    entries.and_then(Reply::into_list).unwrap_or_default()
 }
 
 /// The first entries that fit, at least one, and whether there were more.

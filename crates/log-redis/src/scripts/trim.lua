@@ -9,7 +9,8 @@ local call, format = redis.call, string.format
 local events, meta, finished, keys = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ages, runs, dropped, holes = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local EVENTS_STEP, GROUP_STEP, KEYS_STEP, BUCKET = 100000, 4096, 1000, 256
-local WRITERS_MAX, WRITER_MS = 100, 3600000
+-- An append may be repeated for an hour, by clocks that differ.
+local WRITERS_MAX, WRITER_MS = 100, 7200000
 
 local known = call('HMGET', meta, 'epoch', 'server', 'next', 'oldest', 'bytes', 'holes')
 if known[1] ~= ARGV[1] or known[2] ~= ARGV[2] then return 'L' end

@@ -3,6 +3,7 @@
 mod server;
 mod node;
 mod conformance;
+mod agreeing;
 mod storing;
 mod failing;
 mod entering;
