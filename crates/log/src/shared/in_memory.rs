@@ -71,7 +71,7 @@ pub enum Fault {
     Late,
     /// The store loses all it has just before.
     Emptied,
-    /// It takes this long.
+    /// It has its effect, and the answer takes this long.
     Slow(Duration),
 }
 
@@ -209,6 +209,11 @@ impl InMemoryEngine {
         self.faults.lock().expect(UNPOISONED).entry(call).or_default().push_back(fault);
     }
 
+    /// Whether all came to pass that was to become of calls of a kind.
+    pub fn has_failed(&self, call: Call) -> bool {
+        self.faults.lock().expect(UNPOISONED).get(&call).is_none_or(VecDeque::is_empty)
+    }
+
     /// Cuts this node off from the store, or connects it again.
     pub fn set_cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::SeqCst);
@@ -241,10 +246,10 @@ impl InMemoryEngine {
                 Err(unavailable("the connection was lost"))
             }
             Some(Fault::Slow(time)) => {
+                let outcome = act(&mut store);
                 let changed = &self.shared.changed;
-                let mut store =
-                    changed.wait_timeout_while(store, time, |_| true).expect(UNPOISONED).0;
-                act(&mut store)
+                drop(changed.wait_timeout_while(store, time, |_| true).expect(UNPOISONED));
+                outcome
             }
         }
     }

@@ -443,10 +443,35 @@ fn who_reads_does_not_wait_for_who_appends() {
         while !appending.is_finished() {
             let read = node.read(1, 2, &everything(), LIMIT).unwrap();
             assert_eq!((read.entries.len(), node.bounds().next < 4), (1, true));
+            std::thread::yield_now();
         }
         assert!(began.elapsed() >= slow / 2, "nothing was read meanwhile");
         assert_eq!(appending.join().unwrap(), Ok(2));
     });
+}
+
+#[test]
+fn what_was_waited_for_in_an_older_life_is_not_told_in_another() {
+    let scene = Scene::new();
+    let (node, other) = (scene.node(), scene.node());
+    publish(&other, "old").unwrap();
+    node.engine.fail_next(Call::Wait, Fault::Slow(Duration::from_millis(300)));
+    std::thread::scope(|scope| {
+        let following = scope.spawn(|| node.follow(Duration::from_secs(1)));
+        while !node.engine.has_failed(Call::Wait) {
+            std::thread::yield_now();
+        }
+        // The old event is on its way to who follows.
+        scene.store.empty();
+        assert_eq!(publish(&node, "new"), Ok(1));
+        assert!(!following.is_finished(), "all that took too long for this test");
+        let bounds = Bounds { oldest: 1, next: 1 };
+        let Followed::NewLife { epoch, bounds: told } = following.join().unwrap() else {
+            panic!("another life is told first")
+        };
+        assert_eq!((epoch, told), (node.epoch(), bounds));
+    });
+    assert_eq!(scene.follow(&node), [entry(1, "new")]);
 }
 
 /// With the time of the machine, and as many threads as a hub has.
