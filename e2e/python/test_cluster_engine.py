@@ -15,6 +15,8 @@ from cluster.waiting import wait_for
 from hub import BINARY
 from stream import Stream
 
+pytestmark = pytest.mark.timeout(600)
+
 # An append may take 5 s until its publisher is told that nobody knows what became of it. While the
 # engine is known to be away nobody waits for that.
 REFUSAL_S = 4.5

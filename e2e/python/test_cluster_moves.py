@@ -13,6 +13,8 @@ from cluster.engines import ENGINES, Engine
 from cluster.nodes import Node, Nodes
 from cluster.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(600)
+
 MOVES = 1000
 
 

@@ -12,6 +12,9 @@ from cluster.chaos import Endurance, Fault, check, first_seed, plan, run_count
 
 SEED = first_seed()
 
+# An engine that shares its disk with others may take a minute to start after a crash.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def endurance() -> Iterator[Endurance]:

@@ -1,5 +1,6 @@
 """A real Redis and a real Postgres in folders of their own, and what may happen to them."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -96,23 +97,40 @@ class Engine:
     _stop_signal = signal.SIGTERM
 
     def _end(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            # Its children would see to that themselves, but later.
-            self._signal(number, with_children=number == signal.SIGKILL)
-            self._process.wait(timeout=60)
-            self._process = None
-
-    def _signal(self, number: signal.Signals, with_children: bool = True) -> None:
         if self._process is None:
             return
-        for pid in [self._process.pid, *(children(self._process.pid) if with_children else [])]:
-            try:
+        if number == signal.SIGKILL:
+            # First it starts no more children; those would end by themselves, but later.
+            self._process.send_signal(signal.SIGSTOP)
+            started = self._signal(number)
+            wait_for(lambda: not any(map(runs, started)), lambda: f"{started} go on")
+        else:
+            self._process.send_signal(number)
+            self.thaw()
+        self._process.wait(timeout=60)
+        self._process = None
+
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """Tells it and its children, which are returned."""
+        if self._process is None:
+            return []
+        started = children(self._process.pid)
+        for pid in [self._process.pid, *started]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+        return started
 
     def _popen(self, command: list[object], **streams: IO) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=self.folder, **streams)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def children(parent: int) -> list[int]:

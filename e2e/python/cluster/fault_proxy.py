@@ -118,7 +118,8 @@ class FaultProxy:
         self._connections.add(client)
         try:
             await self._pass_on(client, reader, writer)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
+            # Either side is gone, or the proxy ends.
             pass
         finally:
             self._connections.discard(client)

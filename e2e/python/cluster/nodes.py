@@ -42,6 +42,9 @@ class Node:
     def stop(self) -> None:
         """Ends it in good order."""
         if self.hub is not None:
+            self.hub.begin_shutdown()
+            # It may be frozen.
+            self.hub.thaw()
             self.hub.close()
             self.hub = None
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 PAUSE_S = 0.02
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 # Below those that Linux gives to outgoing connections: else one of them could take the port of a
 # server that is down for a while.
