@@ -42,6 +42,8 @@ pub(crate) fn refusal(server: &str, error: &str) -> EngineError {
         refused(&format!("does not permit what the hub has to do: {}", told(error)))
     } else if error.contains("user executing the script can't") {
         refused("does not permit this user all that the hub has to do (see ACL SETUSER)")
+    } else if says("DAMAGED") {
+        EngineError::Damaged(format!("{server}: {}", told(error)))
     } else if says("WRONGTYPE") {
         EngineError::Damaged(format!("{server} holds something else under the keys of the log"))
     } else if error.contains("max number of clients reached") {
