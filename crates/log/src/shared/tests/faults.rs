@@ -455,13 +455,14 @@ fn what_was_waited_for_in_an_older_life_is_not_told_in_another() {
     let scene = Scene::new();
     let (node, other) = (scene.node(), scene.node());
     publish(&other, "old").unwrap();
+    publish(&other, "old as well").unwrap();
     node.engine.fail_next(Call::Wait, Fault::Slow(Duration::from_millis(300)));
     std::thread::scope(|scope| {
         let following = scope.spawn(|| node.follow(Duration::from_secs(1)));
         while !node.engine.has_failed(Call::Wait) {
             std::thread::yield_now();
         }
-        // The old event is on its way to who follows.
+        // The old events are on their way to who follows.
         scene.store.empty();
         assert_eq!(publish(&node, "new"), Ok(1));
         assert!(!following.is_finished(), "all that took too long for this test");
