@@ -1,5 +1,6 @@
 """SIGHUP: what changes without a connection being dropped, what does not, and what is refused."""
 
+import json
 import signal
 import ssl
 import socket
@@ -119,14 +120,30 @@ def test_keys_are_added_and_taken_back(start_hub, tmp_path, topic):
 
     assert (publish(old), publish(new)) == (200, 401)
     with Stream(hub.port, headers=old, topic=topic) as stream:
-        assert stream.line() is not None
+        answer = hub.client.post("/tickets", json={"topic": topic}, headers=old)
+        ticket = answer.json()["url"]
         key_file.write_text(OTHER_SECRET)
         assert (publish(old), publish(new)) == (200, 401), "nothing is read before it is told to"
         reload(hub, "applied")
         assert (publish(old), publish(new)) == (401, 200)
+        expired = stream.event()
+        while expired.id is not None:
+            expired = stream.event()
+        assert (expired.event, json.loads(expired.data)) == ("tidings.expired", {"reason": "revoked"})
+        with pytest.raises(EOFError):
+            stream.event()
+        assert hub.client.get(ticket).status_code == 401
+    with Stream(hub.port, headers=new, topic=topic) as stream:
         key_file.write_text("short")
         assert "hub.key" in reload(hub, "refused")
         assert (publish(old), publish(new)) == (401, 200)
+        assert stream.event().event is None, "what the other key opened goes on"
+    # Taken for a mistake, and put back at once.
+    key_file.write_text(secret)
+    reload(hub, "applied")
+    with Stream(hub.port, headers=old, topic=topic) as stream:
+        assert publish(old) == 200
+        assert stream.event().event is None
 
 
 def certificate(folder: Path, name: str) -> None:

@@ -1,14 +1,16 @@
 //! One handle for all that decides who may do what.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tidings_auth::{Grant, Revocation, RevocationError, TOKEN_BYTES_MAX, TokenError, UnixSeconds};
+use tidings_core::Identity;
 use tokio::task::JoinSet;
 
 use crate::authorization::Authorizer;
@@ -116,6 +118,8 @@ pub struct Revoked {
 #[derive(Debug)]
 struct Inner {
     ring: ArcSwap<Ring>,
+    /// Marks of keys that were believed until others were adopted, and are not believed now.
+    withdrawn: Mutex<HashSet<u64>>,
     tokens: TokenCache,
     revocations: RevocationBook,
     authorizer: Option<Arc<Authorizer>>,
@@ -147,6 +151,7 @@ impl Access {
         let ring = Ring { keyring: Arc::new(Keyring::empty()), _tasks: JoinSet::new() };
         Self(Arc::new(Inner {
             ring: ArcSwap::from_pointee(ring),
+            withdrawn: Mutex::default(),
             tokens: TokenCache::new(tokens_max),
             revocations: RevocationBook::in_memory(revocations_max),
             authorizer: None,
@@ -180,6 +185,7 @@ impl Access {
             .transpose()?;
         Ok(Self(Arc::new(Inner {
             ring: ArcSwap::from_pointee(ring),
+            withdrawn: Mutex::default(),
             tokens: TokenCache::new(options.tokens_max),
             revocations,
             authorizer,
@@ -223,9 +229,24 @@ impl Access {
     }
 
     /// Believes these authorities, and no others, from now on. Tokens that were verified before are
-    /// verified anew; streams that they opened are not touched.
-    pub fn adopt(&self, authorities: PreparedAuthorities) {
-        self.0.ring.store(Arc::new(authorities.0));
+    /// verified anew.
+    ///
+    /// Gives the keys that were believed until now or until an earlier call, and are not any more, by
+    /// their [marks](tidings_core::Identity::vouched_by): what they let in is for the caller to end.
+    pub fn adopt(&self, authorities: PreparedAuthorities) -> Vec<u64> {
+        let mut withdrawn = self.0.withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = authorities.0.keyring.trust();
+        let before = self.0.ring.swap(Arc::new(authorities.0)).keyring.trust();
+        withdrawn.extend(&before.marks);
+        withdrawn.retain(|mark| !now.marks.contains(mark));
+        withdrawn.iter().copied().collect()
+    }
+
+    /// Tells whether the key that proved who somebody is would do so now. Who was not proved by a key
+    /// is not asked.
+    #[must_use]
+    pub fn still_vouches_for(&self, identity: &Identity) -> bool {
+        identity.vouched_by.is_none_or(|mark| self.keyring().trust().marks.contains(&mark))
     }
 
     fn keyring(&self) -> Arc<Keyring> {

@@ -393,7 +393,7 @@ fn parse_answer(body: &[u8], now: UnixSeconds) -> Result<Grant, NoAnswer> {
     }
     let publish = answer.publish.as_deref().map(parse_rights).transpose()?;
     Ok(Grant {
-        identity: Arc::new(Identity { issuer: None, user: answer.user, token_id: None }),
+        identity: Arc::new(Identity { user: answer.user, ..Identity::default() }),
         publish,
         subscribe: parse_rights(&answer.subscribe)?,
         operate: answer.operate,

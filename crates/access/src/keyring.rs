@@ -6,7 +6,7 @@
 //! - Keys stay until their server hands out others. A server that is down, answers nonsense, or
 //!   hands out a set without a usable key changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,19 @@ pub(crate) struct Trust {
     pub(crate) authorities: Vec<(Authority, Vec<Key>)>,
     /// Another one whenever keys change.
     pub(crate) generation: u64,
+    /// Of all keys, each for the issuer that it is trusted for.
+    pub(crate) marks: HashSet<u64>,
+}
+
+impl Trust {
+    fn new(authorities: Vec<(Authority, Vec<Key>)>, generation: u64) -> Self {
+        let mark = |(authority, keys): &(Authority, Vec<Key>)| {
+            let marks = keys.iter().map(|key| key.mark(authority.issuer.as_deref()));
+            marks.collect::<Vec<_>>()
+        };
+        let marks = authorities.iter().flat_map(mark).collect();
+        Self { authorities, generation, marks }
+    }
 }
 
 /// Holds the [`Trust`] of now.
@@ -142,7 +155,7 @@ impl Keyring {
             given.push(keys);
         }
         let empty = trusted.into_iter().map(|authority| (authority, Vec::new())).collect();
-        let trust = ArcSwap::from_pointee(Trust { authorities: empty, generation: 0 });
+        let trust = ArcSwap::from_pointee(Trust::new(empty, 0));
         let generations = before.generations.clone();
         let keyring = Arc::new(Self { trust, given, sources, generations });
         keyring.swap();
@@ -154,7 +167,7 @@ impl Keyring {
 
     /// Trusts nobody.
     pub(crate) fn empty() -> Self {
-        let trust = Trust { authorities: Vec::new(), generation: 0 };
+        let trust = Trust::new(Vec::new(), 0);
         Self {
             trust: ArcSwap::from_pointee(trust),
             given: Vec::new(),
@@ -204,12 +217,10 @@ impl Keyring {
                 keys
             };
             let authorities = trust.authorities.iter().enumerate();
-            Trust {
-                authorities: authorities
-                    .map(|(index, (authority, _))| (authority.clone(), keys_of(index)))
-                    .collect(),
-                generation: self.generations.next(),
-            }
+            let authorities = authorities
+                .map(|(index, (authority, _))| (authority.clone(), keys_of(index)))
+                .collect();
+            Trust::new(authorities, self.generations.next())
         });
     }
 }

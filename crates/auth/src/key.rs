@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
-    hmac,
+    digest, hmac,
     signature::{
         ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
         RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
@@ -147,6 +147,25 @@ impl Key {
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// Returns a number for the key and the issuer that it is trusted for, as in
+    /// [`Identity::vouched_by`](tidings_core::Identity::vouched_by): the same for the same, whatever
+    /// its id, and no help in finding the key.
+    #[must_use]
+    pub fn mark(&self, issuer: Option<&str>) -> u64 {
+        let material = match &self.material {
+            Material::Secret(secret) => digest::digest(
+                &digest::SHA256,
+                hmac::sign(secret, b"the mark of this secret").as_ref(),
+            ),
+            Material::Public(public) => digest::digest(&digest::SHA256, public.as_ref()),
+        };
+        let mut whole = digest::Context::new(&digest::SHA256);
+        whole.update(material.as_ref());
+        whole.update(format!("{} {issuer:?}", self.algorithm).as_bytes());
+        let mark = whole.finish();
+        mark.as_ref().iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
     }
 
     pub(crate) fn with_id(mut self, id: Option<&str>) -> Self {

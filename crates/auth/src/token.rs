@@ -124,16 +124,14 @@ pub fn verify(
     for (authority, keys) in authorities {
         let has_id = id.is_some() && keys.iter().any(|key| key.id() == id);
         is_known_id |= has_id;
-        let is_signed = keys.iter().any(|key| {
+        let signer = keys.iter().find(|key| {
             let is_named = id.is_none() || key.id() == id.filter(|_| has_id);
             let is_candidate = is_named && Some(key.algorithm()) == signed.algorithm;
             is_tried |= is_candidate;
             is_candidate && key.verify(signed.message.as_bytes(), &signed.signature)
         });
-        if !is_signed {
-            continue;
-        }
-        match signed.grant(authority, now) {
+        let Some(signer) = signer else { continue };
+        match signed.grant(authority, signer, now) {
             Ok(grant) => return Ok(grant),
             Err(TokenError::WrongIssuer) if refusal.is_some() => {}
             Err(e) => refusal = Some(e),
@@ -203,15 +201,21 @@ impl<'a> Signed<'a> {
     }
 
     /// What the claims give, once the signature was found to be of a key of `authority`.
-    fn grant(&self, authority: &Authority, now: UnixSeconds) -> Result<Grant, TokenError> {
+    fn grant(
+        &self,
+        authority: &Authority,
+        signer: &Key,
+        now: UnixSeconds,
+    ) -> Result<Grant, TokenError> {
         let json = base64url::decode(self.claims)
             .ok_or_else(|| TokenError::BadClaims { reason: "not base64url".into() })?;
         let claims = VerifiedClaims::parse(&json)
             .map_err(|reason| TokenError::BadClaims { reason: reason.into() })?;
         authority.accept(&claims, now)?;
         let VerifiedClaims { issuer, user, token_id, .. } = claims;
+        let vouched_by = Some(signer.mark(authority.issuer.as_deref()));
         Ok(Grant {
-            identity: Arc::new(Identity { issuer, user, token_id }),
+            identity: Arc::new(Identity { issuer, user, token_id, vouched_by }),
             publish: claims.publish,
             subscribe: claims.subscribe,
             operate: claims.operate,

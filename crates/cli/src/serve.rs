@@ -89,6 +89,19 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .block_on(serve(&configuration, passed))
 }
 
+/// Waits until a log that others share can be used: who runs can use it, perhaps, and is to go on then.
+async fn wait_until_writable(hub: &Hub) -> Result<(), Failure> {
+    let deadline = Instant::now() + ENGINE_PATIENCE;
+    while let Some(reason) = hub.failure() {
+        if Instant::now() > deadline {
+            let told = format!("cannot take over: the log cannot be used: {reason}");
+            return Err(Failure::Failed(told));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+    Ok(())
+}
+
 /// Raises the limit of open files, and lowers that of connections if it is still not enough. Nobody
 /// is warned who did not ask for so many.
 fn make_room(settings: &mut Settings) {
@@ -223,6 +236,7 @@ impl Stay<'_> {
         let hub = Hub::start(hub_options(&settings.serve), log)
             .map_err(|error| Failure::Failed(format!("cannot start the hub: {error}")))?;
         if let (Some(predecessor), false) = (predecessor, waits) {
+            wait_until_writable(&hub).await?;
             predecessor.take(false).await?;
         }
         Ok(Started { hub, access })
@@ -507,6 +521,8 @@ const CLOSING_MARGIN: Duration = Duration::from_secs(10);
 const HAND_OVER_DRAIN_MAX: Duration = Duration::from_millis(250);
 /// For a process that has ended its hub to let go of its log.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// For a server that keeps a log to be there; less than a process that runs waits for this one.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 const EXAMPLES: &str = "\

@@ -9,4 +9,7 @@ pub struct Identity {
     pub user: Option<Box<str>>,
     /// By what it was vouched for: the `jti` of a token.
     pub token_id: Option<Box<str>>,
+    /// A number for the key that proved it, together with the issuer it was trusted for: the same
+    /// for the same. `None` if no key did.
+    pub vouched_by: Option<u64>,
 }

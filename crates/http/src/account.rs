@@ -60,7 +60,7 @@ mod tests {
 
     fn identity(issuer: Option<&str>, user: Option<&str>, token_id: Option<&str>) -> Identity {
         let [issuer, user, token_id] = [issuer, user, token_id].map(|text| text.map(Box::from));
-        Identity { issuer, user, token_id }
+        Identity { issuer, user, token_id, vouched_by: None }
     }
 
     #[test]

@@ -186,6 +186,10 @@ pub(crate) fn open(app: &App, head: &Parts, id: String) -> Result<(OpenedTicket,
     };
     let has_begun = AtomicBool::new(false);
     let opened = OpenedTicket { tickets, id, stream, expires_at, is_first, has_begun };
+    let identity = opened.stream.caller.identity();
+    if identity.is_some_and(|identity| !app.access().still_vouches_for(identity)) {
+        return Err(invalid_ticket());
+    }
     let mut wanted = opened.stream.wanted.clone();
     wanted.poll = asked.poll;
     if is_resuming {

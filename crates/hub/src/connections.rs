@@ -50,6 +50,8 @@ pub enum ConnectionFilter {
         /// Its id.
         token_id: String,
     },
+    /// Those that were let in by one of these keys, as [`Identity::vouched_by`] names them.
+    Keys(Arc<[u64]>),
 }
 
 /// What is known of one connection.
@@ -133,6 +135,9 @@ impl ConnectionFilter {
             Self::Id(wanted) => *wanted == id,
             Self::User { issuer, user } => {
                 identity.is_some_and(|it| it.user.as_deref() == Some(user)) && is_of(issuer)
+            }
+            Self::Keys(keys) => {
+                identity.and_then(|it| it.vouched_by).is_some_and(|by| keys.contains(&by))
             }
             Self::Token { issuer, token_id } => {
                 identity.is_some_and(|it| it.token_id.as_deref() == Some(token_id)) && is_of(issuer)

@@ -310,9 +310,10 @@ impl Hub {
 
     /// Ends connections at once, each told why by `tidings.expired`, and says how many.
     ///
-    /// Those of a token that is [revoked](ExpiryReason::Revoked) are ended as well if they come within
-    /// the next minute: their token may have been looked at before. That it does not hold after that
-    /// is for the caller to see to.
+    /// Those of a token or of keys that are [revoked](ExpiryReason::Revoked) are ended as well if they
+    /// come within the next minute: their token may have been looked at before. That it does not hold
+    /// after that is for the caller to see to. Of keys the last call counts: who gives others, or
+    /// none, lets those in again that were given before.
     pub async fn close_connections(&self, filter: &ConnectionFilter, reason: ExpiryReason) -> u64 {
         connections::close(&self.shared, filter, reason).await
     }

@@ -548,9 +548,12 @@ impl Shard {
         for &key in &keys {
             self.state.expel(key, reason);
         }
-        if let (ConnectionFilter::Token { .. }, ExpiryReason::Revoked) = (&filter, reason) {
+        let is_keys = |filter: &ConnectionFilter| matches!(filter, ConnectionFilter::Keys(_));
+        let lasts = is_keys(&filter) || matches!(filter, ConnectionFilter::Token { .. });
+        if lasts && reason == ExpiryReason::Revoked {
             let now = self.around.clock.now();
-            self.withdrawn.retain(|&(_, until)| until > now);
+            let is_replaced = |it: &ConnectionFilter| is_keys(it) && is_keys(&filter);
+            self.withdrawn.retain(|(it, until)| *until > now && !is_replaced(it));
             // A beginning takes no longer than the client may take for its first bytes.
             self.withdrawn.push((filter, now + self.linger_ms + WITHDRAWN_MARGIN_MS));
         }

@@ -9,7 +9,11 @@ fn open(folder: &Path) -> RevocationBook {
 }
 
 fn identity(issuer: Option<&str>, token_id: &str) -> Identity {
-    Identity { issuer: issuer.map(Into::into), user: None, token_id: Some(token_id.into()) }
+    Identity {
+        issuer: issuer.map(Into::into),
+        token_id: Some(token_id.into()),
+        ..Identity::default()
+    }
 }
 
 async fn revoke(

@@ -35,7 +35,8 @@ async fn start(webhook: ConnectionWebhook, folder: Option<&Path>) -> Access {
 
 fn connect(access: &Access, user: &str) -> ConnectionNews {
     let user = Some(user.into());
-    let identity = Arc::new(Identity { issuer: Some("https://id".into()), user, token_id: None });
+    let identity =
+        Arc::new(Identity { issuer: Some("https://id".into()), user, ..Identity::default() });
     let about = ConnectionAbout { identity, ip: Some([192, 0, 2, 7].into()) };
     access.connected(&about).unwrap()
 }

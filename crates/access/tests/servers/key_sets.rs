@@ -347,15 +347,24 @@ async fn other_authorities_take_their_place_as_a_whole_or_not_at_all() {
     assert!(matches!(access.prepare(nobody).await, Err(AccessError::NoUsableKey { .. })));
     access.verify(&token).await.unwrap();
 
-    access.adopt(access.prepare(sets(&[&stand, &other])).await.unwrap());
-    access.verify(&token).await.unwrap();
+    assert_eq!(access.adopt(access.prepare(sets(&[&stand, &other])).await.unwrap()), []);
+    let let_in = access.verify(&token).await.unwrap().identity.clone();
     access.verify(&new.token("ada")).await.unwrap();
     // A set that was known is, though its server is down meanwhile.
     stand.answer(|_| Reply::Close);
     access.adopt(access.prepare(sets(&[&stand])).await.unwrap());
     access.verify(&token).await.unwrap();
     check_is_unknown(&access, &new.token("ada")).await;
-    access.adopt(access.prepare(sets(&[&other])).await.unwrap());
+    assert!(access.still_vouches_for(&let_in));
+    let withdrawn = access.adopt(access.prepare(sets(&[&other])).await.unwrap());
+    assert_eq!(withdrawn, [let_in.vouched_by.unwrap()]);
+    assert!(!access.still_vouches_for(&let_in));
     check_is_unknown(&access, &token).await;
     access.verify(&new.token("ada")).await.unwrap();
+
+    let set = key_set(&[&old]);
+    stand.answer(move |_| set.clone());
+    let back = access.adopt(access.prepare(sets(&[&stand, &other])).await.unwrap());
+    assert_eq!(back, [], "what is believed again was taken back by mistake");
+    assert!(access.still_vouches_for(&let_in));
 }

@@ -5,7 +5,11 @@ fn revocation<'a>(issuer: Option<&'a str>, token_id: &'a str, until: u64) -> Rev
 }
 
 fn identity(issuer: Option<&str>, token_id: Option<&str>) -> Identity {
-    Identity { issuer: issuer.map(Into::into), user: None, token_id: token_id.map(Into::into) }
+    Identity {
+        issuer: issuer.map(Into::into),
+        token_id: token_id.map(Into::into),
+        ..Identity::default()
+    }
 }
 
 /// With these blocked at 0, whether a token is blocked at 50.

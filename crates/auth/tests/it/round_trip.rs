@@ -46,6 +46,7 @@ fn anns() -> (Claims, Grant) {
             issuer: Some("https://issuer.example".into()),
             user: Some("ann".into()),
             token_id: Some("t-1".into()),
+            ..Identity::default()
         }),
         publish: Some(rights("orders/{id}")),
         subscribe: rights("users/ann"),

@@ -73,7 +73,8 @@ pub(super) async fn start(
     }
     let access = Access::start(options).await.map_err(|error| cannot_tell(&error))?;
     if let Some(authorities) = authorities {
-        access.adopt(authorities);
+        // Nobody has been let in yet.
+        let _ = access.adopt(authorities);
     }
     Ok(access)
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use tidings::Hub;
+use tidings::{ConnectionFilter, ExpiryReason, Hub};
 use tidings_access::Access;
 use tidings_http::{CurrentLimits, ReloadCounts, Tls};
 use tracing::{error, info, warn};
@@ -80,7 +80,11 @@ impl Configuration {
         }
         // Nothing fails from here on.
         if let Some(authorities) = authorities {
-            running.access.adopt(authorities);
+            let withdrawn = ConnectionFilter::Keys(running.access.adopt(authorities).into());
+            let closed = running.hub.close_connections(&withdrawn, ExpiryReason::Revoked).await;
+            if closed > 0 {
+                info!("{closed} streams ended that were opened by keys that are not trusted now");
+            }
         }
         make_room(&mut next);
         running.hub.set_connections_max(size(next.serve.max_connections));

@@ -16,6 +16,7 @@ fn identity(user: &str, token_id: &str) -> Arc<Identity> {
         issuer: Some("https://issuer.example".into()),
         user: Some(user.into()),
         token_id: Some(token_id.into()),
+        vouched_by: Some(user.len() as u64),
     })
 }
 
@@ -179,4 +180,26 @@ async fn a_topic_is_not_finished_for_those_who_may_not_receive_its_last_event() 
     assert_eq!(hub.subscribe(anyone, poll).unwrap().next().await, None);
     let refused = hub.subscribe(interest("a"), begin(Begin::Now)).unwrap_err();
     assert_eq!(refused, SubscribeError::Finished);
+}
+
+#[tokio::test]
+async fn what_withdrawn_keys_let_in_is_ended_also_if_it_comes_late_until_others_are_given() {
+    let hub = default_hub();
+    let keys = |marks: &[u64]| ConnectionFilter::Keys(marks.into());
+    let mut ada = subscribe_as(&hub, "a", identity("ada", "1"));
+    let mut bobby = subscribe_as(&hub, "a", identity("bobby", "2"));
+    let mut nobody = subscribe(&hub, "a", Begin::Now);
+    let expired = ("tidings.expired".to_owned(), r#"{"reason":"revoked"}"#.to_owned());
+
+    assert_eq!(hub.close_connections(&keys(&[3, 4]), ExpiryReason::Revoked).await, 1);
+    assert_eq!(next_control(&mut ada).await, expired);
+    let mut late = subscribe_as(&hub, "a", identity("ada", "3"));
+    assert_eq!(next_control(&mut late).await, expired);
+
+    assert_eq!(hub.close_connections(&keys(&[]), ExpiryReason::Revoked).await, 0);
+    let mut again = subscribe_as(&hub, "a", identity("ada", "4"));
+    publish_numbers(&hub, "a", 0..1).await;
+    for stream in [&mut again, &mut bobby, &mut nobody] {
+        assert_eq!(next_event(stream).await.data, "0");
+    }
 }
