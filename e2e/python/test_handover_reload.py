@@ -120,7 +120,7 @@ def test_keys_are_added_and_taken_back(start_hub, tmp_path, topic):
 
     assert (publish(old), publish(new)) == (200, 401)
     with Stream(hub.port, headers=old, topic=topic) as stream:
-        answer = hub.client.post("/tickets", json={"topic": topic}, headers=old)
+        answer = hub.client.post("/tickets", json={"topics": [topic]}, headers=old)
         ticket = answer.json()["url"]
         key_file.write_text(OTHER_SECRET)
         assert (publish(old), publish(new)) == (200, 401), "nothing is read before it is told to"

@@ -17,7 +17,7 @@ import pytest
 from cluster.checker import Ledger, Received, Record, violations
 from cluster.clients import Publisher, Subscriber, query_for
 from cluster.engines import ENGINES, Engine
-from cluster.nodes import Node, Nodes
+from cluster.nodes import OPTIONS, Node, Nodes
 from hub import Hub
 from proxies import Certificate, DeployedNginx
 
@@ -26,7 +26,7 @@ SUBSCRIBERS = 60
 PUBLISHERS = 4
 SETTLE_S = 60
 # Two checks of HAProxy, of which the last may just have begun, and as much again for a busy machine.
-DELAY = ["--drain", "1s", "--drain-delay", "1500ms"]
+DELAY = ["--drain-delay", "1500ms"]
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
@@ -124,8 +124,7 @@ async def take_over(node: Node) -> None:
     def start_next() -> Hub:
         log = node.folder / f"stderr{time.monotonic_ns()}"
         store = node._engine.url(node.way.port)
-        options = [*DELAY, "--takeover", node.folder / "takeover", "--retry", "100ms"]
-        return Hub(*options, log=log, port=node.port, store=store)
+        return Hub(*OPTIONS, *node._options, log=log, port=node.port, store=store)
 
     node.hub = await asyncio.to_thread(start_next)
     assert await asyncio.to_thread(old.wait) == 0
@@ -177,7 +176,7 @@ def test_behind_haproxy_nobody_is_even_refused(engine, figure):
 
 
 def test_behind_nginx_which_does_not_look_first(engine, figure, tmp_path):
-    nodes = Nodes(engine, "--drain", "1s")
+    nodes = Nodes(engine)
     # Others than root's are to run it.
     Path(tmp_path).chmod(0o755)
     nginx = DeployedNginx([node.port for node in nodes.nodes], Certificate(tmp_path), tmp_path)

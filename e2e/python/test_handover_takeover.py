@@ -226,16 +226,18 @@ def test_a_process_that_cannot_serve_leaves_the_old_one_serving(place, topic):
 
 def test_who_fails_once_the_log_is_free_gives_it_back(place, topic, tmp_path):
     hub = place.start()
-    first = hub.publish(topic, "before")
     subscriber = Subscriber(hub.port, topic)
+    # So that it has an id to resume with.
+    first = hub.publish(topic, "before")
+    subscriber.wait_for(1)
     # It gets everything ready, and finds out only with the log that it cannot begin.
     blocked = tmp_path / "a file"
     blocked.write_text("in the way")
     told = fails(place, "--data", blocked, "--listen", f"127.0.0.1:{hub.port}")
     assert "a file" in told, told
     second = hub.publish(topic, "after")
-    subscriber.wait_for(1)
-    assert subscriber.events == [(second, "after")]
+    subscriber.wait_for(2)
+    assert subscriber.events == [(first, "before"), (second, "after")]
     with Stream(hub.port, topic=topic, last="earliest") as stream:
         assert [stream.event().id for _ in range(2)] == [first, second]
     assert "this one goes on" in hub.said()
@@ -243,7 +245,7 @@ def test_who_fails_once_the_log_is_free_gives_it_back(place, topic, tmp_path):
     later = place.start(port=hub.port)
     assert hub.wait() == 0
     third = later.publish(topic, "again")
-    subscriber.wait_for(2)
+    subscriber.wait_for(3)
     assert subscriber.events[-1] == (third, "again")
     subscriber.stop()
     later.publish(topic, "the last")

@@ -21,7 +21,7 @@ use tidings_http::{Ending, HttpLimits, HttpOptions, Rate, Tls};
 use tidings_log_postgres::PostgresEngine;
 use tidings_log_redis::RedisEngine;
 use tokio::runtime;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::failure::Failure;
 use crate::log::cannot_open;
@@ -149,7 +149,17 @@ async fn serve(configuration: &Configuration, passed: Vec<TcpListener>) -> Resul
     let mut is_told = false;
     loop {
         let stay = Stay { configuration, tls: tls.as_ref(), listeners: &listeners, are_passed };
-        let started = stay.start(&mut predecessor).await?;
+        let started = match stay.start(&mut predecessor).await {
+            // Those who connect wait; what is missing now was there before.
+            Err(failure) if is_told => {
+                error!("cannot go on yet, and tries again: {failure}");
+                tokio::select! {
+                    () = tokio::time::sleep(RESUME_PAUSE) => continue,
+                    () = signals.next() => return Err(failure),
+                }
+            }
+            started => started?,
+        };
         let succession = takeover.map(Succession::begin).transpose()?;
         if let Some(predecessor) = predecessor.take() {
             predecessor.dismiss().await;
@@ -225,12 +235,10 @@ impl Stay<'_> {
             false => Some(access::prepare(&Access::open(), authorities).await?),
         };
         let waits = settings.data_folder().is_some();
-        let mut patience = Duration::ZERO;
         if let (Some(predecessor), true) = (&mut *predecessor, waits) {
             predecessor.take(true).await?;
-            patience = LOCK_PATIENCE;
         }
-        let log = open_log(&settings.serve, patience).await?;
+        let log = open_log(&settings.serve).await?;
         // Not before: who has the log has the whole folder for itself.
         let access = access::start(access_options, authorities).await?;
         let hub = Hub::start(hub_options(&settings.serve), log)
@@ -360,11 +368,9 @@ struct Started {
     access: Access,
 }
 
-/// Opens the log. If another process has it, tries again for as long as there is `patience`.
-async fn open_log(
-    settings: &ServeSettings,
-    patience: Duration,
-) -> Result<Arc<dyn EventLog>, Failure> {
+/// Opens the log. If a process has it that may be letting go of it, tries again for a while: that may be
+/// this one, whose threads end one after the other.
+async fn open_log(settings: &ServeSettings) -> Result<Arc<dyn EventLog>, Failure> {
     let retention = Retention {
         events_max: settings.log_events_max,
         bytes_max: settings.log_bytes_max,
@@ -379,6 +385,7 @@ async fn open_log(
                 if settings.durability == "os" { Durability::Os } else { Durability::Fsync };
             let options = DiskLogOptions { retention, keys, durability, segment_bytes: None };
             let folder = log_folder(&settings.data);
+            let patience = settings.takeover.as_ref().map_or(Duration::ZERO, |_| LOCK_PATIENCE);
             let deadline = Instant::now() + patience;
             let log = loop {
                 match DiskLog::open(&folder, options.clone()) {
@@ -520,7 +527,9 @@ const CLOSING_MARGIN: Duration = Duration::from_secs(10);
 /// meanwhile. Clients come back spread all the same, each after a time of its own.
 const HAND_OVER_DRAIN_MAX: Duration = Duration::from_millis(250);
 /// For a process that has ended its hub to let go of its log.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// Before what could not be taken up again is tried once more.
+const RESUME_PAUSE: Duration = Duration::from_secs(1);
 /// For a server that keeps a log to be there; less than a process that runs waits for this one.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
