@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -21,6 +21,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     settings: Vec<String>,
     child: Option<Child>,
+    /// Kept for other tests.
+    template: Option<Arc<TempDir>>,
 }
 
 impl Server {
@@ -30,15 +32,17 @@ impl Server {
 
     /// Starts with settings beside those of every test, such as `fsync=off`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        let folder = folder();
-        copy(template().path(), &folder.path().join("data"));
-        Self::start_in(folder, settings)
+        let (folder, template) = (folder(), template());
+        copy(template.path(), &folder.path().join("data"));
+        let mut server = Self::start_in(folder, settings);
+        server.template = Some(template);
+        server
     }
 
     /// Starts on the folder `data` in a folder.
     pub(crate) fn start_in(folder: TempDir, settings: &[&str]) -> Self {
         let settings = settings.iter().map(|&it| it.to_owned()).collect();
-        let mut server = Self { folder, port: free_port(), settings, child: None };
+        let mut server = Self { folder, port: free_port(), settings, child: None, template: None };
         server.start_again();
         server
     }
@@ -198,18 +202,22 @@ impl Sql {
     }
 }
 
-/// An empty cluster, made once.
-fn template() -> &'static TempDir {
-    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
-        let folder = folder();
-        let mut command = as_postgres("initdb");
-        command.args(["-A", "trust", "-U", "postgres", "--encoding=UTF8", "--locale=C"]);
-        command.args(["--no-sync", "-D"]).arg(folder.path());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        folder
-    })
+/// An empty cluster, made once for all servers that there are at a time, and gone with the last of them.
+fn template() -> Arc<TempDir> {
+    static TEMPLATE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut template = TEMPLATE.lock().unwrap();
+    if let Some(present) = template.upgrade() {
+        return present;
+    }
+    let folder = folder();
+    let mut command = as_postgres("initdb");
+    command.args(["-A", "trust", "-U", "postgres", "--encoding=UTF8", "--locale=C"]);
+    command.args(["--no-sync", "-D"]).arg(folder.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let folder = Arc::new(folder);
+    *template = Arc::downgrade(&folder);
+    folder
 }
 
 /// A temporary folder that the server may write to.
