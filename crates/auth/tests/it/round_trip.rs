@@ -57,13 +57,19 @@ fn anns() -> (Claims, Grant) {
     (claims, grant)
 }
 
+/// What the token gives, and by which key.
+fn vouched_for(mut grant: Grant, key: &Key) -> Grant {
+    Arc::make_mut(&mut grant.identity).vouched_by = Some(key.mark(None));
+    grant
+}
+
 /// The token is good with the key of its algorithm, and with no other.
 fn check(algorithm: Algorithm, token: &str) {
     let (_, grant) = anns();
     for (other, _, key) in PAIRS {
         let keys = Key::parse(key.as_bytes(), Some(other)).unwrap();
         let expected = if other == algorithm {
-            Ok(grant.clone())
+            Ok(vouched_for(grant.clone(), &keys[0]))
         } else {
             Err(TokenError::WrongAlgorithm { name: algorithm.as_str().into() })
         };
@@ -148,7 +154,10 @@ fn a_minted_token_names_its_key() {
         (Some("rsa"), Algorithm::Ps256)
     );
     let token = key.sign(&anns().0).unwrap();
-    assert_eq!(verify(&token, &[(&Authority::default(), &keys)], NOW), Ok(anns().1));
+    assert_eq!(
+        verify(&token, &[(&Authority::default(), &keys)], NOW),
+        Ok(vouched_for(anns().1, &keys[0]))
+    );
     let others = &keys[1..];
     assert_eq!(
         verify(&token, &[(&Authority::default(), others)], NOW),
