@@ -114,6 +114,8 @@ struct Answer {
     #[serde(default)]
     publish: Option<Vec<Box<str>>>,
     #[serde(default)]
+    presence: Vec<Box<str>>,
+    #[serde(default)]
     operate: bool,
     #[serde(default)]
     expires_in: Option<u64>,
@@ -391,23 +393,25 @@ fn parse_answer(body: &[u8], now: UnixSeconds) -> Result<Grant, NoAnswer> {
     if answer.expires_in == Some(0) {
         return Err(NoAnswer::Over);
     }
-    let publish = answer.publish.as_deref().map(parse_rights).transpose()?;
+    let publish = answer.publish.as_deref().map(parse_selectors).transpose()?;
+    let presence = parse_selectors(&answer.presence)?;
+    let presence = if answer.operate { vec![Selector::All] } else { presence };
     Ok(Grant {
         identity: Arc::new(Identity { user: answer.user, ..Identity::default() }),
-        publish,
-        subscribe: parse_rights(&answer.subscribe)?,
+        publish: publish.map(Rights::of),
+        subscribe: Rights::of(parse_selectors(&answer.subscribe)?).with_presence(&presence),
+        presence: Rights::of(presence),
         operate: answer.operate,
         expires_at: answer.expires_in.map(|seconds| now.saturating_add(seconds)),
         payload: None,
     })
 }
 
-fn parse_rights(selectors: &[Box<str>]) -> Result<Rights, NoAnswer> {
+fn parse_selectors(selectors: &[Box<str>]) -> Result<Vec<Selector>, NoAnswer> {
     if selectors.len() > SELECTORS_MAX {
         return Err(NoAnswer::TooManySelectors);
     }
-    let parsed = selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_, _>>()?;
-    Ok(Rights::of(parsed))
+    Ok(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_, _>>()?)
 }
 
 /// What is between two servers, and not between the asker and the hub.

@@ -84,6 +84,7 @@ mod tests {
             identity: Arc::new(Identity::default()),
             publish: None,
             subscribe: Rights::public_only(),
+            presence: Rights::public_only(),
             operate: false,
             expires_at,
             payload: None,

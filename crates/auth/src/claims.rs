@@ -16,7 +16,8 @@ use crate::{
 
 /// What a token is to say, for [`SigningKey::sign`](crate::SigningKey::sign).
 ///
-/// The rights go into the claim `mercure`, or into `tidings` when the bearer is to operate the hub.
+/// The rights go into the claim `mercure`, or into `tidings` when the bearer is to operate the hub or to
+/// know who is present.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Who mints it, `iss`.
@@ -31,6 +32,8 @@ pub struct Claims {
     pub publish: Option<Vec<String>>,
     /// Selectors of the private events that may be received; `None` is none.
     pub subscribe: Option<Vec<String>>,
+    /// Selectors of the topics of which may be known who is present; `None` is none.
+    pub presence: Option<Vec<String>>,
     /// Whether the hub may be operated.
     pub operate: bool,
     /// When it was minted, `iat`.
@@ -54,6 +57,7 @@ pub(crate) struct VerifiedClaims {
     pub(crate) expires_at: Option<UnixSeconds>,
     pub(crate) publish: Option<Rights>,
     pub(crate) subscribe: Rights,
+    pub(crate) presence: Rights,
     pub(crate) operate: bool,
     pub(crate) payload: Option<Box<str>>,
 }
@@ -85,6 +89,17 @@ impl VerifiedClaims {
         } else {
             TidingsMember::default()
         };
+        let operate = rights.operate.unwrap_or_default();
+        let presence = match rights.presence {
+            _ if operate => vec![Selector::All],
+            Some(list) => selectors("presence", &list.0)?,
+            None => Vec::new(),
+        };
+        let subscribe = match rights.subscribe {
+            Some(list) => Rights::of(selectors("subscribe", &list.0)?),
+            None => Rights::public_only(),
+        };
+        let publish = rights.publish.map(|list| selectors("publish", &list.0)).transpose()?;
         Ok(Self {
             issuer: name("iss", members.iss)?,
             user: name("sub", members.sub)?,
@@ -93,12 +108,10 @@ impl VerifiedClaims {
             issued_at: members.iat.map(Seconds::floor),
             not_before: members.nbf.map(Seconds::ceil),
             expires_at: members.exp.map(Seconds::floor),
-            publish: rights.publish.map(|list| selectors("publish", &list.0)).transpose()?,
-            subscribe: match rights.subscribe {
-                Some(list) => selectors("subscribe", &list.0)?,
-                None => Rights::public_only(),
-            },
-            operate: rights.operate.unwrap_or_default(),
+            publish: publish.map(Rights::of),
+            subscribe: subscribe.with_presence(&presence),
+            presence: Rights::of(presence),
+            operate,
             payload: rights.payload.map(|raw| raw.get().into()),
         })
     }
@@ -119,10 +132,12 @@ impl Claims {
             publish: self.publish.as_deref(),
             subscribe: self.subscribe.as_deref(),
             payload,
+            presence: self.presence.as_deref(),
             operate: self.operate,
         };
         let has_rights =
             rights.publish.is_some() || rights.subscribe.is_some() || rights.payload.is_some();
+        let is_ours = self.operate || self.presence.is_some();
         let written = Written {
             iss: self.issuer.as_deref(),
             sub: self.user.as_deref(),
@@ -131,8 +146,8 @@ impl Claims {
             iat: self.issued_at,
             nbf: self.not_before,
             exp: self.expires_at,
-            mercure: (!self.operate && has_rights).then_some(&rights),
-            tidings: self.operate.then_some(&rights),
+            mercure: (!is_ours && has_rights).then_some(&rights),
+            tidings: is_ours.then_some(&rights),
         };
         let json = serde_json::to_string(&written).map_err(|e| e.to_string())?;
         VerifiedClaims::parse(json.as_bytes())?;
@@ -154,9 +169,9 @@ fn name(claim: &str, value: Option<String>) -> Result<Option<Box<str>>, String> 
     Ok(Some(value.into()))
 }
 
-fn selectors(right: &str, texts: &[String]) -> Result<Rights, String> {
+fn selectors(right: &str, texts: &[String]) -> Result<Vec<Selector>, String> {
     let parse = |text: &String| Selector::parse(text).map_err(|e| format!("{right}: {e}"));
-    Ok(Rights::of(texts.iter().map(parse).collect::<Result<_, _>>()?))
+    texts.iter().map(parse).collect()
 }
 
 #[derive(Deserialize)]
@@ -198,13 +213,14 @@ struct TidingsMember {
     publish: Option<Strings<SELECTORS_MAX>>,
     subscribe: Option<Strings<SELECTORS_MAX>>,
     payload: Option<Box<RawValue>>,
+    presence: Option<Strings<SELECTORS_MAX>>,
     #[serde(default, deserialize_with = "present")]
     operate: Option<bool>,
 }
 
 impl From<MercureMember> for TidingsMember {
     fn from(MercureMember { publish, subscribe, payload }: MercureMember) -> Self {
-        Self { publish, subscribe, payload, operate: None }
+        Self { publish, subscribe, payload, presence: None, operate: None }
     }
 }
 
@@ -238,6 +254,8 @@ struct WrittenRights<'a> {
     subscribe: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<&'a [String]>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     operate: bool,
 }

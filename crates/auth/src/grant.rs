@@ -17,8 +17,10 @@ pub struct Grant {
     /// Which topics may be published to: each topic of an event must be covered. `None` is no
     /// publishing at all.
     pub publish: Option<Rights>,
-    /// Which private events may be received.
+    /// Which private events may be received, those that tell who joined and left included.
     pub subscribe: Rights,
+    /// Of which topics may be known who is present.
+    pub presence: Rights,
     /// Whether the hub may be operated: connections listed and closed, tokens revoked, figures
     /// read.
     pub operate: bool,

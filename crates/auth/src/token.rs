@@ -218,6 +218,7 @@ impl<'a> Signed<'a> {
             identity: Arc::new(Identity { issuer, user, token_id, vouched_by }),
             publish: claims.publish,
             subscribe: claims.subscribe,
+            presence: claims.presence,
             operate: claims.operate,
             expires_at: claims.expires_at,
             payload: claims.payload,

@@ -173,6 +173,8 @@ mod tests {
                 "heartbeat" => "1m30s",
                 "log-bytes-max" => "5MB",
                 "retention" => "a \"b\"\\/{c};events=3\nd,e;age=2d",
+                "presence" => "a,b/{c}\n\"d\"",
+                "presence-grace" => "61s",
                 "data" => "/a \"b\"\\c",
                 "tls-cert" | "tls-key" => "/a/b.pem",
                 "trusted-proxies" => "10.0.0.0/8,::1",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction};
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use tidings::RetentionRule;
+use tidings::{RetentionRule, Selector};
 use tidings_auth::Algorithm;
 
 use crate::options::table::OPTIONS;
@@ -23,8 +23,9 @@ use crate::settings::retention::{parse_rules, rules_from_tables, rules_json, rul
 use crate::settings::secret::Secret;
 use crate::value::{
     UNLIMITED, parse_address, parse_algorithm, parse_bytes, parse_count, parse_duration,
-    parse_hosts, parse_limit, parse_networks, parse_origins, parse_switch, parse_texts,
-    parse_web_url, parse_web_urls, show_algorithm, show_bytes, show_duration, show_network, within,
+    parse_hosts, parse_limit, parse_networks, parse_origins, parse_selectors, parse_switch,
+    parse_texts, parse_web_url, parse_web_urls, show_algorithm, show_bytes, show_duration,
+    show_network, within,
 };
 
 pub(crate) mod table;
@@ -159,6 +160,8 @@ pub(crate) enum Kind {
     Authorities(Field<Vec<AuthoritySettings>>),
     /// One of a few words.
     Choice { allowed: &'static [&'static str], field: Field<&'static str> },
+    /// Topics and selectors.
+    Selectors(Field<Vec<Selector>>),
     /// Rules for topics of which less is kept than of the others.
     Retention(Field<Vec<RetentionRule>>),
     /// The configuration file. Not a setting: it is read before the others.
@@ -253,7 +256,7 @@ impl OptionRow {
     pub(crate) fn separator(&self) -> char {
         match self.kind {
             // Commas have a meaning in selectors, and within an authority.
-            Kind::Retention(_) | Kind::Authorities(_) => '\n',
+            Kind::Retention(_) | Kind::Authorities(_) | Kind::Selectors(_) => '\n',
             _ => ',',
         }
     }
@@ -294,6 +297,7 @@ impl OptionRow {
             | Kind::WebUrls(_)
             | Kind::Texts(_)
             | Kind::Authorities(_)
+            | Kind::Selectors(_)
             | Kind::Retention(_) => arg.action(ArgAction::Append),
             Kind::Files(_) => arg.action(ArgAction::Append).value_hint(clap::ValueHint::FilePath),
             Kind::Folder(_) | Kind::File(_) | Kind::ConfigFile | Kind::TokenFile => {
@@ -353,6 +357,7 @@ impl Kind {
             Self::Secret(field) => put(*field, from, to),
             Self::Algorithm(field) => put(*field, from, to),
             Self::Authorities(field) => put(*field, from, to),
+            Self::Selectors(field) => put(*field, from, to),
             Self::Retention(field) => put(*field, from, to),
             Self::Choice { field, .. } => put(*field, from, to),
             Self::ConfigFile | Self::Url | Self::Token | Self::TokenFile => {}
@@ -375,6 +380,13 @@ impl Kind {
             Self::Files(field) => {
                 *field(settings) =
                     parse_texts(listed(given)?).into_iter().map(Into::into).collect();
+            }
+            Self::Selectors(field) => {
+                *field(settings) = match given {
+                    GivenValue::Text(text) => parse_selectors(text.split('\n'))?,
+                    GivenValue::List(list) => parse_selectors(list.iter().map(String::as_str))?,
+                    GivenValue::Tables(_) => return Err(NO_TABLE.into()),
+                };
             }
             Self::Retention(field) => {
                 *field(settings) = match given {
@@ -453,6 +465,7 @@ impl Kind {
             | Self::WebUrls(_)
             | Self::Texts(_)
             | Self::Files(_)
+            | Self::Selectors(_)
             | Self::Retention(_)
             | Self::Authorities(_)
             | Self::ConfigFile
@@ -507,6 +520,8 @@ impl Kind {
             }
             Self::Hosts(_) => "host names such as hub.example.com, separated by commas".into(),
             Self::Choice { allowed, .. } => allowed.join(", "),
+            Self::Selectors(_) => "topics and selectors such as chat/{room}; the option may be repeated"
+                .into(),
             Self::Retention(_) => "a topic or selector and what is kept of each of its topics: \
                                    jobs/{id};events=100;age=1h"
                 .into(),
@@ -573,6 +588,7 @@ impl Kind {
                 field(settings).iter().map(|path| json!(path.to_string_lossy())).collect()
             }
             Self::Networks(field) => field(settings).iter().map(show_network).collect(),
+            Self::Selectors(field) => field(settings).iter().map(|it| json!(it.as_str())).collect(),
             Self::WebUrl(field) | Self::Text { field, .. } => {
                 json!(field(settings).as_deref().unwrap_or_default())
             }

@@ -14,7 +14,7 @@ use tidings::disk::OpenError;
 use tidings::shared_log::{Engine, SharedLog, SharedLogOptions};
 use tidings::{
     Bounds, DiskLog, DiskLogOptions, Durability, EventLog, Hub, HubOptions, KeyWindow, Limits,
-    MemoryLog, MemoryLogOptions, Retention, random_epoch,
+    MemoryLog, MemoryLogOptions, PresenceOptions, Retention, random_epoch,
 };
 use tidings_access::Access;
 use tidings_http::{Ending, HttpLimits, HttpOptions, Rate, Tls};
@@ -457,6 +457,13 @@ fn hub_options(settings: &ServeSettings) -> HubOptions {
         write_timeout: settings.write_timeout,
         retry: settings.retry,
         flush_interval: settings.flush_interval,
+        presence: PresenceOptions {
+            topics: settings.presence.clone(),
+            public_topics: settings.presence_public.clone(),
+            grace: settings.presence_grace,
+            members_max: size(settings.max_presence_members),
+            ..PresenceOptions::default()
+        },
         limits,
     }
 }

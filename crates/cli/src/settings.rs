@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tidings::RetentionRule;
+use tidings::{RetentionRule, Selector};
 use tidings_auth::Algorithm;
 
 use crate::options::table::OPTIONS;
@@ -84,6 +84,9 @@ pub(crate) struct ServeSettings {
     pub(crate) flush_interval: Duration,
     pub(crate) drain: Duration,
     pub(crate) drain_delay: Duration,
+    pub(crate) presence: Vec<Selector>,
+    pub(crate) presence_public: Vec<Selector>,
+    pub(crate) presence_grace: Duration,
     pub(crate) max_connections: u64,
     pub(crate) max_connections_per_ip: u64,
     pub(crate) max_connections_per_user: u64,
@@ -100,6 +103,7 @@ pub(crate) struct ServeSettings {
     pub(crate) max_body_bytes: u64,
     pub(crate) max_topics_per_event: u64,
     pub(crate) max_selectors: u64,
+    pub(crate) max_presence_members: u64,
     pub(crate) shards: u64,
     pub(crate) log_format: &'static str,
     pub(crate) log_level: &'static str,
@@ -292,6 +296,9 @@ impl ServeSettings {
             flush_interval: Duration::ZERO,
             drain: Duration::ZERO,
             drain_delay: Duration::ZERO,
+            presence: Vec::new(),
+            presence_public: Vec::new(),
+            presence_grace: Duration::ZERO,
             max_connections: 0,
             max_connections_per_ip: 0,
             max_connections_per_user: 0,
@@ -308,6 +315,7 @@ impl ServeSettings {
             max_body_bytes: 0,
             max_topics_per_event: 0,
             max_selectors: 0,
+            max_presence_members: 0,
             shards: 0,
             log_format: "",
             log_level: "",

@@ -36,6 +36,11 @@ pub(crate) fn command() -> Command {
                 .action(ArgAction::Append),
         )
         .arg(
+            text("presence", "SELECTOR", "Topics of which may be known who is there")
+                .num_args(1..)
+                .action(ArgAction::Append),
+        )
+        .arg(
             Arg::new("operate")
                 .long("operate")
                 .action(ArgAction::SetTrue)
@@ -84,11 +89,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 fn claims(matches: &ArgMatches, now: UnixSeconds) -> Result<Claims, Failure> {
     let publish = selectors(matches, "publish")?;
     let subscribe = selectors(matches, "subscribe")?;
+    let presence = selectors(matches, "presence")?;
     let operate = matches.get_flag("operate");
-    if publish.is_none() && subscribe.is_none() && !operate {
+    if publish.is_none() && subscribe.is_none() && presence.is_none() && !operate {
         return Err(Failure::Usage(
-            "this token would give no right\n  say what it is for with --publish, --subscribe or \
-             --operate; `*` is every topic"
+            "this token would give no right\n  say what it is for with --publish, --subscribe, \
+             --presence or --operate; `*` is every topic"
                 .into(),
         ));
     }
@@ -105,6 +111,7 @@ fn claims(matches: &ArgMatches, now: UnixSeconds) -> Result<Claims, Failure> {
         token_id: Some(token_id),
         publish,
         subscribe,
+        presence,
         operate,
         issued_at: Some(now),
         not_before: None,

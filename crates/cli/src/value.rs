@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::Url;
+use tidings::Selector;
 use tidings_auth::Algorithm;
 
 /// Reads a duration: whole numbers, each with a unit of `ms`, `s`, `m`, `h` or `d`, one after the
@@ -184,6 +185,23 @@ pub(crate) fn parse_hosts<'a>(
         }
     }
     Ok(hosts)
+}
+
+/// Reads topics and selectors, each once; empty ones are left out.
+pub(crate) fn parse_selectors<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<Selector>, String> {
+    let mut selectors = Vec::new();
+    for text in texts.into_iter().map(str::trim).filter(|text| !text.is_empty()) {
+        let selector = Selector::parse(text).map_err(|error| format!("`{text}`: {error}"))?;
+        if !selectors.contains(&selector) {
+            selectors.push(selector);
+        }
+    }
+    if selectors.len() > SELECTORS_MAX {
+        return Err(format!("there are more than {SELECTORS_MAX} selectors"));
+    }
+    Ok(selectors)
 }
 
 /// Reads networks; an address without a prefix is a network of one, and bits after the prefix are
@@ -369,6 +387,9 @@ const DURATION_UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Units of size with their bytes; those of 1024 smallest first.
+/// The most selectors: each topic is held against all of them.
+const SELECTORS_MAX: usize = 100;
+
 const BYTE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
     ("KiB", 1 << 10),

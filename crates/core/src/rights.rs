@@ -15,12 +15,12 @@ pub struct Rights(Kind);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Everything,
-    /// Sorted by text, each once, without [`Selector::All`]; empty for public events only.
+    /// Sorted by text, each once; empty for public events only.
     Of(Arc<[Selector]>),
 }
 
 impl Rights {
-    /// Covers every private event.
+    /// Covers every private event, those of the hub's own topics included.
     #[must_use]
     pub fn everything() -> Self {
         Self(Kind::Everything)
@@ -32,15 +32,28 @@ impl Rights {
         Self::of(Vec::new())
     }
 
-    /// Covers the private events with a topic that one of `selectors` contains.
+    /// Covers the private events with a topic that one of `selectors` contains. Topics of the hub's own
+    /// are covered only by selectors that name them: neither by `*` nor by `{+topic}`.
     #[must_use]
     pub fn of(mut selectors: Vec<Selector>) -> Self {
         if selectors.contains(&Selector::All) {
-            return Self::everything();
+            selectors.retain(|it| matches!(it, Selector::All) || it.is_reserved());
         }
         selectors.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         selectors.dedup();
         Self(Kind::Of(selectors.into()))
+    }
+
+    /// Covers besides the events that tell who joined and left the topics of `selectors`.
+    #[must_use]
+    pub fn with_presence<'a>(&self, selectors: impl IntoIterator<Item = &'a Selector>) -> Self {
+        match &self.0 {
+            Kind::Everything => Self::everything(),
+            Kind::Of(own) => {
+                let added = selectors.into_iter().filter_map(Selector::presence);
+                Self::of(own.iter().cloned().chain(added).collect())
+            }
+        }
     }
 
     /// Tells whether a private event with these topics may be received: some selector contains
@@ -71,8 +84,13 @@ impl Rights {
 }
 
 fn is_covered(selectors: &[Selector], topic: &Topic) -> bool {
+    let is_reserved = topic.is_reserved();
+    if !is_reserved && selectors.contains(&Selector::All) {
+        return true;
+    }
     let topic = TopicBits::new(topic);
-    selectors.iter().any(|selector| selector.matches_bits(&topic))
+    let covers = |it: &Selector| (!is_reserved || it.is_reserved()) && it.matches_bits(&topic);
+    selectors.iter().any(covers)
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl Selector {
             Err(TopicError::Empty) => return Err(SelectorError::Empty),
             Err(TopicError::TooLong { bytes }) => return Err(SelectorError::TooLong { bytes }),
             Err(TopicError::Control) => return Err(SelectorError::Control),
+            Err(TopicError::Reserved) => unreachable!("any topic may be selected"),
         };
         match Template::parse(&name) {
             Some(template) if template.variable_count() > Self::VARIABLES_MAX => {
@@ -82,6 +83,21 @@ impl Selector {
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
         self.matches_bits(&TopicBits::new(topic))
+    }
+
+    /// Returns the selector of the topics that tell who joined and left those it contains; `None` if
+    /// it would be too long.
+    #[must_use]
+    pub fn presence(&self) -> Option<Self> {
+        match self {
+            Self::All => Self::parse(Topic::PRESENCE).ok(),
+            other => Self::parse(&format!("{}/{other}", Topic::PRESENCE)).ok(),
+        }
+    }
+
+    /// Tells whether it names topics of the hub's own, and does not only contain them.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.as_str().starts_with(Topic::PRESENCE)
     }
 
     /// Copies the text.

@@ -31,6 +31,12 @@ pub enum TopicError {
     /// The string is `*`, which selects all topics and names none.
     #[error("a topic is a name, `*` alone selects all topics")]
     Wildcard,
+    /// The string names a topic of the hub's own, see [`Topic::PRESENCE`].
+    #[error(
+        "choose a topic other than `{}` and what lies below it, which are the hub's own",
+        Topic::PRESENCE
+    )]
+    Reserved,
 }
 
 /// The type of an event, which becomes the SSE `event` field.
@@ -69,11 +75,15 @@ impl Topic {
     /// with it.
     pub const BYTES_MAX: usize = 1024;
 
-    /// Checks that `text` may name a topic.
+    /// The topic of all events that tell who joined and left, which only the hub publishes. Those
+    /// about one topic are besides under [`presence`](Self::presence) of it.
+    pub const PRESENCE: &str = "tidings.presence";
+
+    /// Checks that `text` may name a topic, the hub's own included.
     ///
     /// # Errors
     ///
-    /// A [`TopicError`] that says what a topic may be.
+    /// A [`TopicError`] that says what a topic may be, never [`Reserved`](TopicError::Reserved).
     pub fn parse(text: &str) -> Result<Self, TopicError> {
         if text == "*" {
             return Err(TopicError::Wildcard);
@@ -90,6 +100,30 @@ impl Topic {
         Ok(Self(text.into()))
     }
 
+    /// Checks that `text` may name the topic of a published event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topic::parse`], and [`Reserved`](TopicError::Reserved) for the hub's own topics.
+    pub fn parse_published(text: &str) -> Result<Self, TopicError> {
+        if is_reserved(text) {
+            return Err(TopicError::Reserved);
+        }
+        Self::parse(text)
+    }
+
+    /// Returns the topic that tells who joined and left this one; `None` if it would be too long.
+    #[must_use]
+    pub fn presence(&self) -> Option<Self> {
+        Self::parse(&format!("{}/{self}", Self::PRESENCE)).ok()
+    }
+
+    /// Tells whether only the hub publishes under it.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        is_reserved(&self.0)
+    }
+
     /// Returns the text, as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -100,6 +134,10 @@ impl Topic {
     pub(crate) fn compact(&self) -> Self {
         Self(self.as_str().into())
     }
+}
+
+fn is_reserved(text: &str) -> bool {
+    text.strip_prefix(Topic::PRESENCE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl EventType {

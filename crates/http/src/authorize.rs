@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
-use tidings::{Identity, Record, Rights};
+use tidings::{Identity, Record, Rights, Topic};
 use tidings_access::{AuthorizeError, Question, VerifyError};
 use tidings_auth::{Grant, TokenError, UnixSeconds};
 
@@ -104,6 +104,28 @@ impl Caller {
         match self {
             Self::Trusted => Rights::everything(),
             Self::Known(grant) => grant.subscribe.clone(),
+            Self::Anonymous => Rights::public_only(),
+        }
+    }
+
+    /// Refuses who may not receive the private events of a topic.
+    pub(crate) fn check_subscriber(&self, topic: &Topic) -> Result<(), Problem> {
+        if self.subscribe_rights().covers(std::slice::from_ref(topic)) {
+            return Ok(());
+        }
+        match self {
+            Self::Trusted | Self::Known(_) => {
+                Err(missing_right(&format!("subscribe to {topic}")).field("topic"))
+            }
+            Self::Anonymous => Err(missing_token()),
+        }
+    }
+
+    /// Of which topics it may know who is there.
+    pub(crate) fn presence_rights(&self) -> Rights {
+        match self {
+            Self::Trusted => Rights::everything(),
+            Self::Known(grant) => grant.presence.clone(),
             Self::Anonymous => Rights::public_only(),
         }
     }

@@ -8,7 +8,7 @@ use tidings::{Identity, Key, Record};
 
 use crate::header_names::IDEMPOTENCY_KEY;
 use crate::problem::{Kind, Problem};
-use crate::record_input::sentence;
+use crate::record_input::{check_key, sentence};
 
 /// The header's key, which stands for the request as a whole.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ impl RequestKey {
         let text = unquoted(value).ok_or_else(|| {
             invalid("Give it in UTF-8, as it is or between quotation marks that it does not hold.")
         })?;
-        Key::parse(&text).map_err(|error| invalid(sentence(&error)))?;
+        let key = Key::parse(&text).map_err(|error| invalid(sentence(&error)))?;
+        check_key(&key).map_err(|problem| problem.field("Idempotency-Key"))?;
         Ok(Some(Self(text)))
     }
 
@@ -157,8 +158,17 @@ mod tests {
         check(br#""a\"b\\c""#, Some(r#"a"b\c"#));
         check("ü".as_bytes(), Some("ü"));
         check(b"a\"b", Some("a\"b"));
-        for wrong in [&b""[..], b"\"\"", b"\"", b"\"a", b"\"a\"b\"", br#""a\b""#, b"\xff", b"a\tb"]
-        {
+        for wrong in [
+            &b""[..],
+            b"tidings.presence:joined",
+            b"\"\"",
+            b"\"",
+            b"\"a",
+            b"\"a\"b\"",
+            br#""a\b""#,
+            b"\xff",
+            b"a\tb",
+        ] {
             check(wrong, None);
         }
         check(&[b'x'; 256], Some(&"x".repeat(256)));

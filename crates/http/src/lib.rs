@@ -24,6 +24,7 @@ mod authorize;
 mod tickets;
 mod subscribe;
 mod connections;
+mod presence;
 mod revocations;
 mod poll;
 mod stats;

@@ -17,7 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
-use tidings::{Figures, HistogramFigures, StoreFigures};
+use tidings::{Figures, HistogramFigures, PresenceFigures, StoreFigures};
 
 use crate::Tls;
 use crate::app::App;
@@ -84,6 +84,9 @@ impl Collector for HubCollector {
         process::encode(&mut encoder)?;
         encode_totals(&mut encoder, &figures)?;
         encode_families(&mut encoder, &figures)?;
+        if let Some(figures) = app.hub().presence_figures() {
+            encode_presence(&mut encoder, &figures)?;
+        }
         let bounds = app.hub().bounds();
         for (name, help, value) in [
             ("tidings_log_events", "Offsets the log spans", bounds.next - bounds.oldest),
@@ -237,6 +240,32 @@ fn encode_families(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fm
     family(encoder, "tidings_gaps", "Gaps announced, by reason", "reason", gaps)
 }
 
+/// There only where it is known of some topics who is there.
+fn encode_presence(encoder: &mut DescriptorEncoder<'_>, figures: &PresenceFigures) -> fmt::Result {
+    for (name, help, value) in [
+        (
+            "tidings_presence_members",
+            "Members on this node, counted on each topic",
+            figures.members,
+        ),
+        ("tidings_presence_nodes", "Other nodes known to live", figures.nodes),
+        (
+            "tidings_presence_leader",
+            "1 if this node tells who joined and left, else 0",
+            u64::from(figures.leads),
+        ),
+    ] {
+        gauge(encoder, name, help, value as i64)?;
+    }
+    let help = "Streams of users who are not named for a limit";
+    counter(encoder, "tidings_presence_unnamed", help, figures.unnamed)?;
+    let help = "Notes of who is present not exchanged, and changes not told at once";
+    counter(encoder, "tidings_presence_failures", help, figures.failures)?;
+    let told = ["joined", "left"].into_iter().zip(figures.told);
+    let help = "Changes of who is present that this node told";
+    family(encoder, "tidings_presence_changes", help, "change", told)
+}
+
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, total: u64) -> fmt::Result {
     let metric = ConstCounter::new(total);
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
@@ -281,7 +310,7 @@ mod tests {
     use std::sync::Arc;
 
     use tidings::shared_log::{InMemoryStore, SharedLog, SharedLogOptions};
-    use tidings::{Hub, HubOptions, MemoryLog, random_epoch};
+    use tidings::{Hub, HubOptions, MemoryLog, PresenceOptions, Selector, random_epoch};
 
     use super::*;
     use crate::HttpOptions;
@@ -289,7 +318,9 @@ mod tests {
     #[test]
     fn the_text_has_what_alerts_are_made_of() {
         let log = MemoryLog::new(random_epoch().unwrap(), Default::default());
-        let hub = Hub::start(HubOptions::default(), Arc::new(log)).unwrap();
+        let presence = PresenceOptions { topics: vec![Selector::All], ..Default::default() };
+        let options = HubOptions { presence, ..HubOptions::default() };
+        let hub = Hub::start(options, Arc::new(log)).unwrap();
         let mut registry = Registry::default();
         let tls = Tls::self_signed(&[], None).unwrap();
         let expires_at = tls.expires_at().unwrap();
@@ -326,6 +357,9 @@ mod tests {
             &format!("tidings_certificate_expiry_timestamp_seconds {expires_at}"),
             "tidings_ready 1",
             "tidings_connections_max 100000",
+            "tidings_presence_members 0",
+            "tidings_presence_nodes 0",
+            "tidings_presence_changes_total{change=\"left\"} 0",
             "tidings_log_next_offset 1",
             "tidings_log_writable 1",
             "tidings_replay_bytes 0",

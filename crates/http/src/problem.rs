@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     CrossSite,
     UnknownHost,
     NotFound,
+    PresenceOff,
     MethodNotAllowed,
     NotAcceptable,
     AmbiguousCredentials,
@@ -79,6 +80,9 @@ impl Kind {
                 ("unknown-host", "The hub is not this host", S::MISDIRECTED_REQUEST)
             }
             Self::NotFound => ("not-found", "There is nothing at this path", S::NOT_FOUND),
+            Self::PresenceOff => {
+                ("presence-off", "It is not known who is there on a topic", S::NOT_FOUND)
+            }
             Self::MethodNotAllowed => {
                 ("method-not-allowed", "The path does not know this method", S::METHOD_NOT_ALLOWED)
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tidings::{EventType, Key, Record, Topic};
+use tidings::{EventType, Key, RESERVED_KEYS, Record, Topic};
 
 use crate::options::RETRY_MS_MAX;
 use crate::problem::{Kind, Problem, event_too_large};
@@ -120,7 +120,7 @@ struct Draft {
 impl Draft {
     fn set_topics(&mut self, texts: &Texts<'_>, limits: RecordLimits) -> Result<(), Problem> {
         let parse = |text: &str| {
-            Topic::parse(text)
+            Topic::parse_published(text)
                 .map_err(|error| Problem::new(Kind::InvalidTopic, sentence(&error)).field("topic"))
         };
         let topics = match texts {
@@ -175,6 +175,7 @@ impl Draft {
     fn set_key(&mut self, text: &str) -> Result<(), Problem> {
         let key = Key::parse(text)
             .map_err(|error| Problem::new(Kind::InvalidKey, sentence(&error)).field("key"))?;
+        check_key(&key).map_err(|problem| problem.field("key"))?;
         once(&mut self.key, key, "key")
     }
 
@@ -199,6 +200,15 @@ fn once<T>(place: &mut Option<T>, value: T, field: &str) -> Result<(), Problem> 
     if place.replace(value).is_some() {
         let detail = format!("Give {field} once.");
         return Err(Problem::new(Kind::InvalidField, detail).field(field));
+    }
+    Ok(())
+}
+
+/// Refuses the keys by which the hub itself publishes.
+pub(crate) fn check_key(key: &Key) -> Result<(), Problem> {
+    if key.as_str().starts_with(RESERVED_KEYS) {
+        let detail = format!("Choose a key that does not begin with {RESERVED_KEYS}");
+        return Err(Problem::new(Kind::InvalidKey, detail));
     }
     Ok(())
 }

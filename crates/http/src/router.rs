@@ -10,8 +10,8 @@ use crate::app::App;
 use crate::front::Front;
 use crate::hosts::Hosts;
 use crate::{
-    HttpOptions, connections, cors, health, metrics, page, publish, revocations, stats, subscribe,
-    tickets,
+    HttpOptions, connections, cors, health, metrics, page, presence, publish, revocations, stats,
+    subscribe, tickets,
 };
 
 /// The routes of a hub, to be served by [`serve`](crate::serve) or mounted in an axum application.
@@ -46,10 +46,11 @@ pub(crate) fn is_publish(request: &Request) -> bool {
     request.method() == Method::POST && request.uri().path() == EVENTS
 }
 
-fn routes() -> [(&'static str, MethodRouter<App>); 12] {
+fn routes() -> [(&'static str, MethodRouter<App>); 13] {
     [
         (EVENTS, get(subscribe::subscribe).post(publish::publish)),
         ("/tickets", post(tickets::issue)),
+        ("/presence", get(presence::list)),
         ("/connections", get(connections::list).delete(connections::close)),
         ("/connections/{id}", delete(connections::close_one)),
         ("/revocations", get(revocations::list).post(revocations::revoke)),

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::client::OnEnd;
 use crate::clock::Clock;
 use crate::meter::{EndReason, Meter};
+use crate::presence::Stay;
 
 /// Counts the connections of a hub.
 #[derive(Debug)]
@@ -59,6 +60,19 @@ impl Census {
             }
             ended.await;
         }
+    }
+}
+
+impl Admitted {
+    /// Is known to be there until the end.
+    pub(crate) fn keep(&mut self, stay: Stay) {
+        let on_end = self.on_end.take();
+        self.on_end = Some(Box::new(move |reason| {
+            drop(stay);
+            if let Some(on_end) = on_end {
+                on_end(reason);
+            }
+        }));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::journal::{Journal, PUBLISHES_MAX, Publish, Work};
 use crate::log_reader::LogReader;
 use crate::mailbox::{Command, Mailbox};
 use crate::meter::{Figures, StoreFigures};
+use crate::presence::{Handle, Member, Presence, PresenceFigures, PresenceScope, TopicPresence};
 use crate::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shared::{Shards, Shared, SubscribeError};
@@ -213,7 +214,16 @@ impl Hub {
         let (queue, queued) = mpsc::channel(PUBLISHES_MAX);
         let journal = Journal::new(around.clone(), shards.mailboxes.clone());
         spawn("tidings-journal", &failed, move || journal.run(queued))?;
-        let shared = Shared::new(options, around, queue, shards, [trimming, following], failed);
+        let presence = if options.presence.is_on() {
+            let presence = Arc::new(Presence::new(options.presence.clone(), &around)?);
+            let (handle, clerk) = Handle::new(presence, around.clone(), queue.downgrade());
+            spawn("tidings-presence", &failed, move || clerk.run())?;
+            Some(handle)
+        } else {
+            None
+        };
+        let at_work = [trimming, following];
+        let shared = Shared::new(options, around, queue, shards, presence, at_work, failed);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -282,9 +292,15 @@ impl Hub {
         if beginning.gap.is_none() && self.is_over(&interest, &beginning, bounds) {
             return Err(SubscribeError::Finished);
         }
+        let identity = client.as_ref().and_then(|client| client.identity.clone());
         let (owner, on_end) = client.map_or((None, None), |client| Owner::of(*client));
-        let admitted = shared.admit_connection(on_end)?;
+        let mut admitted = shared.admit_connection(on_end)?;
         let mailbox = Arc::clone(shared.next_mailbox().ok_or(SubscribeError::ShuttingDown)?);
+        if let Some(stay) =
+            shared.presence.as_ref().and_then(|it| it.presence.join(&interest, identity.as_deref()))
+        {
+            admitted.keep(stay);
+        }
         let now = shared.around.clock.now();
         let after = |time: Duration| now.saturating_add(millis(time));
         let (poll_deadline, expires_at) = (poll.map(after), expires_in.map(after));
@@ -318,6 +334,31 @@ impl Hub {
         connections::close(&self.shared, filter, reason).await
     }
 
+    /// For whom it is known who is there on a topic; `None` if for nobody.
+    pub fn presence_scope(&self, topic: &Topic) -> Option<PresenceScope> {
+        self.shared.presence.as_ref()?.presence.scope(topic)
+    }
+
+    /// Who is there on some topics, over all nodes, as far as this one knows: at most `limit` members of
+    /// each, in the order of their names, from the one after `after` on; and the position after which
+    /// the events follow that tell of changes. To ask is for those whom the
+    /// [scope](Self::presence_scope) of each topic admits, and the names for those with the right.
+    ///
+    /// `None` if it is known of no topic.
+    pub fn presence(
+        &self,
+        topics: &[Topic],
+        after: Option<&Member>,
+        limit: usize,
+    ) -> Option<(Position, Vec<TopicPresence>)> {
+        Some(self.shared.presence.as_ref()?.presence.of(topics, after, limit))
+    }
+
+    /// What is counted of who is there; `None` if it is known of no topic.
+    pub fn presence_figures(&self) -> Option<PresenceFigures> {
+        Some(self.shared.presence.as_ref()?.presence.figures())
+    }
+
     /// Refuses new subscriptions and publishes, and ends all subscriptions, spread over `drain`, each
     /// told to come back after a time of its own; then closes the log. Returns once all have ended, or
     /// `drain` and a second later, and what was published is settled. What was published stays
@@ -346,6 +387,9 @@ impl Hub {
         }
         let all_ended = shared.around.census.all_ended();
         let _ = tokio::time::timeout(drain + Duration::from_secs(1), all_ended).await;
+        if let Some(presence) = &shared.presence {
+            presence.finish(Duration::from_secs(1)).await;
+        }
     }
 
     async fn close_log(&self) {

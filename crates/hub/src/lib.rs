@@ -50,6 +50,7 @@ mod log_reader;
 mod trimmer;
 mod follower;
 mod journal;
+mod presence;
 mod shared;
 mod connections;
 mod subscription;
@@ -65,6 +66,10 @@ pub use connections::{
 pub use hub::{Begin, Hub, PublishError, Published, SubscribeOptions};
 pub use meter::{EndReason, Figures, HistogramFigures, StoreFigures};
 pub use options::{HubOptions, Limits};
+pub use presence::{
+    Member, PresenceFigures, PresenceOptions, PresenceScope, PresentMember, RESERVED_KEYS,
+    TopicPresence,
+};
 pub use session::Session;
 pub use shared::SubscribeError;
 pub use subscription::{Delivered, Event, Subscription};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tidings_log::ReadLimit;
 
+use crate::PresenceOptions;
+
 /// How a hub behaves, and how much it takes on.
 ///
 /// Every limit has a policy: what is over it is refused with an error that names it, or let go of
@@ -25,6 +27,8 @@ pub struct HubOptions {
     /// delay of up to this long. Default 0: each leaves at once, and together only what has
     /// come while others were written. A new subscription lets what waits leave earlier.
     pub flush_interval: Duration,
+    /// Of which topics it is known who is there. Default none, which costs nothing.
+    pub presence: PresenceOptions,
     /// Bounds.
     pub limits: Limits,
 }
@@ -37,6 +41,7 @@ impl Default for HubOptions {
             write_timeout: Duration::from_secs(30),
             retry: Duration::from_secs(2),
             flush_interval: Duration::ZERO,
+            presence: PresenceOptions::default(),
             limits: Limits::default(),
         }
     }

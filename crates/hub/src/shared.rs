@@ -6,12 +6,12 @@ use std::sync::{Arc, mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
 
-use crate::HubOptions;
 use crate::census::Admitted;
 use crate::client::OnEnd;
 use crate::journal::Work;
 use crate::mailbox::{Command, Mailbox};
 use crate::surroundings::Surroundings;
+use crate::{HubOptions, presence};
 
 /// Lives until the last clone of the hub and the last subscription are dropped; then the shards
 /// stop, and with them every other thread.
@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) around: Surroundings,
     pub(crate) journal: mpsc::Sender<Work>,
     pub(crate) shards: Shards,
+    /// `None` if of no topic it is known who is there.
+    pub(crate) presence: Option<presence::Handle>,
     /// Trimming and following end when they are dropped.
     _at_work: [std_mpsc::Sender<Infallible>; 2],
     /// A thread has failed.
@@ -66,6 +68,7 @@ impl Shared {
         around: Surroundings,
         journal: mpsc::Sender<Work>,
         shards: Shards,
+        presence: Option<presence::Handle>,
         at_work: [std_mpsc::Sender<Infallible>; 2],
         failed: Arc<AtomicBool>,
     ) -> Self {
@@ -76,6 +79,7 @@ impl Shared {
             around,
             journal,
             shards,
+            presence,
             _at_work: at_work,
             failed,
             next_shard: AtomicUsize::new(0),

@@ -107,6 +107,11 @@ fn an_answer_is_a_grant() {
     assert_eq!(grant.subscribe, Rights::of(vec![Selector::parse("a").unwrap()]));
     assert_eq!((grant.publish, grant.operate, grant.expires_at), (None, false, Some(1060)));
     let all = parse_answer(br#"{"subscribe":["*"],"publish":["*"]}"#, 1000).unwrap();
-    assert_eq!((all.subscribe, all.publish), (Rights::everything(), Some(Rights::everything())));
-    assert_eq!(all.expires_at, None);
+    let every = Rights::of(vec![Selector::All]);
+    assert_eq!((all.subscribe, all.publish), (every.clone(), Some(every)));
+    assert_eq!((all.expires_at, all.presence), (None, Rights::public_only()));
+    let knowing = parse_answer(br#"{"subscribe":["a"],"presence":["b/{c}"]}"#, 1000).unwrap();
+    let presence = vec![Selector::parse("b/{c}").unwrap()];
+    let subscribe = Rights::of(vec![Selector::parse("a").unwrap()]).with_presence(&presence);
+    assert_eq!((knowing.subscribe, knowing.presence), (subscribe, Rights::of(presence)));
 }

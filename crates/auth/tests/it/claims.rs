@@ -20,7 +20,10 @@ fn rights(selectors: &[&str]) -> Rights {
 fn check(claims: &str, publish: Option<&[&str]>, subscribe: &[&str], operate: bool) {
     let grant = read(claims, &Authority::default(), NOW).expect(claims);
     assert_eq!(grant.publish, publish.map(rights), "{claims}");
-    assert_eq!(grant.subscribe, rights(subscribe), "{claims}");
+    // Who operates the hub may know who is present.
+    let presence: &[Selector] = if operate { &[Selector::All] } else { &[] };
+    assert_eq!(grant.subscribe, rights(subscribe).with_presence(presence), "{claims}");
+    assert_eq!(grant.presence, Rights::of(presence.to_vec()), "{claims}");
     assert_eq!(grant.operate, operate, "{claims}");
 }
 
@@ -50,6 +53,27 @@ fn rights_are_those_of_one_claim() {
     check(r#"{"tidings":{"operate":false,"publish":["a"]}}"#, Some(&["a"]), &[], false);
     // Only the hub's own claim makes an operator.
     check(r#"{"mercure":{"operate":true},"operate":true}"#, None, &[], false);
+}
+
+#[test]
+fn who_is_present_is_for_those_whose_own_claim_says_so() {
+    for (claims, presence) in [
+        (
+            r#"{"tidings":{"subscribe":["a"],"presence":["chat/{id}","b"]}}"#,
+            &["chat/{id}", "b"][..],
+        ),
+        (r#"{"tidings":{"subscribe":["a"],"presence":["*"]}}"#, &["*"]),
+        (r#"{"tidings":{"subscribe":["a"],"presence":null}}"#, &[]),
+        (r#"{"mercure":{"subscribe":["a"],"presence":["b"]},"presence":["b"]}"#, &[]),
+    ] {
+        let grant = read(claims, &Authority::default(), NOW).expect(claims);
+        let selectors = presence.iter().map(|text| Selector::parse(text).unwrap());
+        let selectors: Vec<Selector> = selectors.collect();
+        assert_eq!(grant.presence, rights(presence), "{claims}");
+        assert_eq!(grant.subscribe, rights(&["a"]).with_presence(&selectors), "{claims}");
+    }
+    check_refused(r#"{"tidings":{"presence":"a"}}"#, "expected");
+    check_refused(r#"{"tidings":{"presence":[""]}}"#, "presence: ");
 }
 
 #[test]
@@ -287,6 +311,7 @@ fn an_operators_token_says_all_of_its_rights() {
     let key = SigningKey::parse(SECRET.as_bytes(), None).unwrap();
     let claims = Claims {
         operate: true,
+        presence: Some(vec!["b".to_owned()]),
         publish: Some(vec!["a".to_owned()]),
         audience: vec!["tidings".to_owned()],
         issued_at: Some(NOW),
@@ -298,5 +323,16 @@ fn an_operators_token_says_all_of_its_rights() {
     let grant = verify(&key.sign(&claims).unwrap(), &[(&authority, &keys)], NOW).unwrap();
     assert!(grant.operate);
     assert_eq!(grant.publish, Some(rights(&["a"])));
-    assert_eq!(grant.subscribe, Rights::public_only());
+    assert_eq!(grant.subscribe, Rights::public_only().with_presence(&[Selector::All]));
+    assert_eq!(grant.presence, rights(&["*"]));
+}
+
+#[test]
+fn a_token_that_tells_who_is_present_says_so() {
+    let key = SigningKey::parse(SECRET.as_bytes(), None).unwrap();
+    let claims = Claims { presence: Some(vec!["a".to_owned()]), ..Claims::default() };
+    let keys = [key.verifying_key().clone()];
+    let token = key.sign(&claims).unwrap();
+    let grant = verify(&token, &[(&Authority::default(), &keys)], NOW).unwrap();
+    assert_eq!((grant.presence, grant.operate), (rights(&["a"]), false));
 }

@@ -74,8 +74,14 @@ fn check_grant(grant: &Grant, claims: &Value) {
         Some(Rights::of(texts.map(|text| selector(text.as_str().unwrap())).collect()))
     };
     assert_eq!(grant.publish, list("publish"), "{claims}");
-    assert_eq!(grant.subscribe, list("subscribe").unwrap_or(Rights::public_only()), "{claims}");
-    assert_eq!(grant.operate, own.is_some_and(|own| own["operate"] == true), "{claims}");
+    let operate = own.is_some_and(|own| own["operate"] == true);
+    assert_eq!(grant.operate, operate, "{claims}");
+    let texts = own.and_then(|own| own.get("presence")?.as_array());
+    let texts = texts.into_iter().flatten().map(|text| selector(text.as_str().unwrap()));
+    let presence: Vec<_> = if operate { vec![Selector::All] } else { texts.collect() };
+    let subscribe = list("subscribe").unwrap_or(Rights::public_only());
+    assert_eq!(grant.subscribe, subscribe.with_presence(&presence), "{claims}");
+    assert_eq!(grant.presence, Rights::of(presence), "{claims}");
 }
 
 fn selector(text: &str) -> Selector {

@@ -50,6 +50,7 @@ fn anns() -> (Claims, Grant) {
         }),
         publish: Some(rights("orders/{id}")),
         subscribe: rights("users/ann"),
+        presence: Rights::public_only(),
         operate: false,
         expires_at: Some(2_000_000_000),
         payload: Some(r#"{"name":"Ann"}"#.into()),

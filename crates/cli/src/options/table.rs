@@ -647,6 +647,43 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         },
     },
     OptionRow {
+        name: "presence",
+        value_name: "SELECTOR",
+        default: Default::None,
+        group: Group::Streams,
+        help: "Know who is there on these topics; may be repeated",
+        reference: "A member is a user with a stream on one of the topics by its exact name, and with the \
+                    right to its private events. See [who is there](../start/presence.md). Without \
+                    it, nothing is known and nothing is held. In the variable, selectors are separated \
+                    by line ends; in the file this is a list.",
+        kind: Kind::Selectors(|settings| &mut settings.presence),
+    },
+    OptionRow {
+        name: "presence-public",
+        value_name: "SELECTOR",
+        default: Default::None,
+        group: Group::Streams,
+        help: "Let everybody know how many are there on these topics; may be repeated",
+        reference: "Whoever the hub admits counts, and may ask for the numbers. Names need the right to \
+                    know them here too. A topic that `presence` matches as well is under that.",
+        kind: Kind::Selectors(|settings| &mut settings.presence_public),
+    },
+    OptionRow {
+        name: "presence-grace",
+        value_name: "TIME",
+        default: Default::Text("15s"),
+        group: Group::Streams,
+        help: "Tell that a user left after this time without a stream",
+        reference: "Who comes back earlier, on whatever node, has not left. Should be longer than clients \
+                    take to come back from a hub that shuts down, which is up to five times `retry`, and \
+                    than polls are apart.",
+        kind: Kind::Duration {
+            min: SECOND,
+            max: HOUR,
+            field: |settings| &mut settings.presence_grace,
+        },
+    },
+    OptionRow {
         name: "max-connections",
         value_name: "COUNT",
         default: Default::Text("100000"),
@@ -768,6 +805,20 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         help: "Accept subscriptions with at most this many topics and selectors",
         reference: "A subscription with more is answered with 400.",
         kind: Kind::Count { min: 1, max: 10_000, field: |settings| &mut settings.max_selectors },
+    },
+    OptionRow {
+        name: "max-presence-members",
+        value_name: "COUNT",
+        default: Default::Text("100000"),
+        group: Group::Limits,
+        help: "Know at most this many members of topics by name, on one node",
+        reference: "A user counts for each topic. Further streams are counted without a name. Of one topic, \
+                    10,000 at most are known.",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+            field: |settings| &mut settings.max_presence_members,
+        },
     },
     OptionRow {
         name: "max-head-bytes",

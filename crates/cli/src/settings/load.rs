@@ -7,7 +7,7 @@ use std::thread;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use tidings::RetentionRule;
+use tidings::{RetentionRule, Selector};
 
 use crate::failure::Failure;
 use crate::options::{OptionRow, option_named};
@@ -61,6 +61,8 @@ pub(crate) fn load_on(matches: &ArgMatches, passed: Option<SocketAddr>) -> Resul
         }
     }
     warnings.extend(misleading_rules(&settings.serve.retention));
+    let presence = [&settings.serve.presence, &settings.serve.presence_public];
+    warnings.extend(presence.into_iter().flatten().filter_map(misleading_presence));
     warnings.extend(doubts(&settings));
     Ok(Loaded { settings, file, warnings })
 }
@@ -126,6 +128,11 @@ fn misleading_rules(rules: &[RetentionRule]) -> impl Iterator<Item = String> {
         .map(|rule| rule.topics.as_str())
         .filter(|topics| is_misleading(topics))
         .map(|topics| format!("retention: {}", told_misleading(topics)))
+}
+
+fn misleading_presence(topics: &Selector) -> Option<String> {
+    let topics = topics.as_str();
+    is_misleading(topics).then(|| format!("presence: {}", told_misleading(topics)))
 }
 
 /// The most cores that the default of `shards` counts; the largest value the option takes.

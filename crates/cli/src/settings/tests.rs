@@ -87,6 +87,15 @@ fn every_default_is_valid_and_written_as_it_is_shown() {
 }
 
 #[test]
+fn selectors_are_taken_from_each_place() {
+    let shown = "[\"chat/{room}\",\"a,b\"]";
+    check_value(flags(&[("presence", "chat/{room}\n\na,b\na,b")]), "presence", shown, "--presence");
+    let given = [("TIDINGS_PRESENCE", "chat/{room}\na,b")];
+    check_value(variables(&given), "presence", shown, "TIDINGS_PRESENCE");
+    check_value(file(&format!("presence = {shown}")), "presence", shown, "t.toml:1");
+}
+
+#[test]
 fn how_much_is_kept_depends_on_where_it_is_kept() {
     check_value(Given::default(), "log-bytes-max", "\"1GiB\"", "default");
     check_value(Given::default(), "log-events-max", "\"unlimited\"", "default");

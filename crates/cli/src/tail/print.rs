@@ -4,9 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tidings_sse::Event;
 
-/// Says whether the hub speaks of itself. Such events carry no id of their own.
+/// Says whether the hub speaks of the stream. Such events carry no id of their own; those that tell
+/// who joined and left are events like others.
 pub(super) fn is_control(event: &Event) -> bool {
-    event.event.starts_with(CONTROL_PREFIX)
+    event.event.starts_with(CONTROL_PREFIX) && !PRESENCE.contains(&&*event.event)
 }
 
 /// Writes one event: as JSON, or as id, type and data with tabs between. Further lines of the data
@@ -87,6 +88,7 @@ fn symbol(letter: char) -> char {
 }
 
 const CONTROL_PREFIX: &str = "tidings.";
+const PRESENCE: [&str; 2] = ["tidings.joined", "tidings.left"];
 
 #[cfg(test)]
 mod tests {
@@ -121,6 +123,12 @@ mod tests {
             true,
             true,
             "{\"id\":\"a-1\",\"event\":\"x\",\"data\":\"one\\ntwo\"}\n",
+        );
+        check_line(
+            &event("a-1", "tidings.joined", "{}"),
+            true,
+            false,
+            "{\"id\":\"a-1\",\"event\":\"tidings.joined\",\"data\":\"{}\"}\n",
         );
         check_line(
             &event("a-1", "tidings.shutdown", "{}"),

@@ -35,10 +35,31 @@ fn any_selector_with_any_topic_is_enough() {
 #[test]
 fn rights_are_equal_when_their_selectors_are() {
     assert_eq!(rights(&["a", "b"]), rights(&["b", "a", "b"]));
-    assert_eq!(rights(&["a", "*"]), Rights::everything());
+    assert_eq!(rights(&["a", "*"]), rights(&["*"]));
+    assert_ne!(rights(&["*"]), Rights::everything());
     assert_eq!(rights(&[]), Rights::public_only());
     assert_ne!(rights(&["a"]), rights(&["b"]));
     assert_ne!(Rights::everything(), Rights::public_only());
+}
+
+#[test]
+fn who_is_present_is_covered_only_where_it_is_named() {
+    const OF_ROOM: &[&str] = &["tidings.presence/chat/1", "tidings.presence"];
+    let readers = rights(&["*", "chat/{id}", "{+topic}", "{a}{+b}"]);
+    check(&readers, OF_ROOM, false);
+    check(&readers, &["tidings.presence", "chat/1"], true);
+    check(&Rights::everything(), OF_ROOM, true);
+    for (presence, expected) in
+        [("chat/1", true), ("chat/{id}", true), ("*", true), ("chat/2", false), ("{id}", false)]
+    {
+        let knowing = readers.with_presence(&[Selector::parse(presence).unwrap()]);
+        check(&knowing, OF_ROOM, expected);
+        check(&knowing, &["a"], true);
+        let alone = Rights::public_only().with_presence(&[Selector::parse(presence).unwrap()]);
+        check(&alone, OF_ROOM, expected);
+        check(&alone, &["chat/1"], false);
+    }
+    check(&rights(&["tidings.presence"]), OF_ROOM, true);
 }
 
 #[test]

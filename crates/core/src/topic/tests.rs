@@ -71,6 +71,21 @@ fn nobody_publishes_the_hubs_own_types() {
 }
 
 #[test]
+fn nobody_publishes_under_the_hubs_own_topics() {
+    for text in ["tidings.presence", "tidings.presence/", "tidings.presence/chat/7"] {
+        assert_eq!(Topic::parse_published(text), Err(TopicError::Reserved), "{text}");
+        assert!(Topic::parse(text).unwrap().is_reserved(), "{text}");
+    }
+    for text in ["tidings", "tidings.presences", "a/tidings.presence", "tidings.presence-x"] {
+        assert!(!Topic::parse_published(text).unwrap().is_reserved(), "{text}");
+    }
+    let presence = |text: &str| Topic::parse(text).unwrap().presence();
+    assert_eq!(presence("chat/7").unwrap().as_str(), "tidings.presence/chat/7");
+    assert!(presence(&"t".repeat(1007)).is_some());
+    assert!(presence(&"t".repeat(1008)).is_none());
+}
+
+#[test]
 fn errors_say_what_is_allowed() {
     let check = |error: &dyn std::error::Error, text: &str| assert_eq!(error.to_string(), text);
     let bytes = 2000;

@@ -81,6 +81,8 @@ fn what_is_wrong_is_named() {
     check_json(r#"{"topic":"*"}"#, "InvalidTopic topic");
     check_json(r#"{"topic":"a\nb"}"#, "InvalidTopic topic");
     check_json(r#"{"topic":"a","event":"tidings.gap"}"#, "InvalidEventType event");
+    check_json(r#"{"topic":"tidings.presence/a"}"#, "InvalidTopic topic");
+    check_json(r#"{"topic":"a","key":"tidings.presence:joined:1"}"#, "InvalidKey key");
     check_json(r#"{"topic":"a","event":"x\ndata: y"}"#, "InvalidEventType event");
     check_json(r#"{"topic":"a","event":null}"#, "InvalidField event");
     check_json(r#"{"topic":"a","retry":-1}"#, "InvalidField retry");

@@ -7,6 +7,7 @@ mod finished;
 mod handover;
 mod keys;
 mod log;
+mod presence;
 mod rules;
 mod shared;
 mod sockets;
