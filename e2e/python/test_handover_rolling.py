@@ -24,7 +24,7 @@ from proxies import Certificate, DeployedNginx
 TOPICS = [f"topic/{number}" for number in range(6)]
 SUBSCRIBERS = 60
 PUBLISHERS = 4
-SETTLE_S = 60
+SETTLE_S = 30
 # Two checks of HAProxy, of which the last may just have begun, and as much again for a busy machine.
 DELAY = ["--drain-delay", "1500ms"]
 
@@ -87,7 +87,7 @@ class Crowd:
         last = await self.publishers[0].publish(TOPICS, gives_up=False)
         deadline = time.monotonic() + SETTLE_S
         while not all(self._has(record, last.data[-1]) for record in self.records):
-            assert time.monotonic() < deadline, "somebody did not get the last event"
+            assert time.monotonic() < deadline, self._without(last.data[-1])
             await asyncio.sleep(0.05)
         for client in [*self.subscribers, *self.publishers]:
             await client.close()
@@ -104,6 +104,15 @@ class Crowd:
     @property
     def connects(self) -> int:
         return sum(subscriber.connects for subscriber in self.subscribers)
+
+    def _without(self, data: str) -> str:
+        """Who did not get an event, and how they are."""
+        lacking = [
+            f"{it.record.name} ({it.connects} connects, {it.refusals} refusals) is at {it.last_id}"
+            for it in self.subscribers
+            if not self._has(it.record, data)
+        ]
+        return "\n".join([f"seed {self.seed}: {len(lacking)} did not get the last event", *lacking])
 
     @staticmethod
     def _has(record: Record, data: str) -> bool:
