@@ -1,4 +1,4 @@
-"""Three nodes on Postgres behind HAProxy: whatever happens, nobody loses or doubles an event.
+"""Three nodes on one engine behind HAProxy: whatever happens, nobody loses or doubles an event.
 
 `TIDINGS_CLUSTER_SEED` repeats runs, `TIDINGS_CLUSTER_RUNS` says how many; for longer ones see
 `cluster/chaos.py`.
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.chaos import Endurance, Fault, check, first_seed, plan, run_count
+from cluster.engines import ENGINES
 
 SEED = first_seed()
 
@@ -16,9 +17,9 @@ SEED = first_seed()
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def endurance() -> Iterator[Endurance]:
-    endurance = Endurance("postgres")
+@pytest.fixture(scope="module", params=sorted(ENGINES))
+def endurance(request: pytest.FixtureRequest) -> Iterator[Endurance]:
+    endurance = Endurance(request.param)
     yield endurance
     endurance.close()
 
