@@ -88,7 +88,7 @@ fn bad_values_are_wrong_usage_wherever_they_stand() {
             "",
             "/nowhere.toml, named by --config",
         );
-        check(&with(&["--log", "redis://x"]), &[], 2, "", "on disk or in memory only");
+        check(&with(&["--log", "nats://x"]), &[], 2, "", "keeps no events in NATS");
         check(
             &with(&["--retention", "a;age=1"]),
             &[],
