@@ -42,10 +42,14 @@ class Crowd:
 
     port: int
     seed: int
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Ledger = field(init=False)
     records: list[Record] = field(default_factory=list)
     subscribers: list[Subscriber] = field(default_factory=list)
     publishers: list[Publisher] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Keys follow from the name, and the engine knows those of the crowds before.
+        self.ledger = Ledger(f"crowd{self.seed}")
 
     async def begin(self) -> None:
         draw = random.Random(self.seed)
