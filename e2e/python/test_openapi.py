@@ -318,7 +318,7 @@ def test_metrics_are_what_prometheus_reads(hub, topic, accept, parse):
         answer = hub.client.get("/metrics", headers={"accept": accept})
     assert answer.headers["content-type"].startswith(accept)
     families = {family.name: family for family in parse(answer.text)}
-    assert all(name.startswith("tidings_") for name in families)
+    assert all(name.startswith(("tidings_", "process_")) for name in families)
     assert {
         family.name for family in families.values() if family.type in ("unknown", "untyped")
     } == set()

@@ -224,15 +224,36 @@ fn body_of(response: &[u8]) -> Result<Option<Range<usize>>> {
     if !text.starts_with("http/1.1 200") {
         bail!("answered {}", String::from_utf8_lossy(response));
     }
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let length: usize = length.context("an answer has a length")?.trim().parse()?;
+    let Some(length) = text.lines().find_map(|line| line.strip_prefix("content-length: ")) else {
+        // In chunks: the last one is empty.
+        return Ok(response.ends_with(b"\r\n0\r\n\r\n").then_some(head + 4..response.len()));
+    };
+    let length: usize = length.trim().parse()?;
     let body = head + 4..head + 4 + length;
     Ok((response.len() >= body.end).then_some(body))
 }
 
+/// The data of chunks (RFC 9112, section 7.1); what is in none is given back as it is.
+fn without_framing(body: &[u8]) -> Result<Vec<u8>> {
+    if body.starts_with(b"{") {
+        return Ok(body.to_vec());
+    }
+    let (mut rest, mut data) = (body, Vec::new());
+    loop {
+        let line = memmem::find(rest, b"\r\n").context("a chunk has a size")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line])?, 16)?;
+        if size == 0 {
+            return Ok(data);
+        }
+        let chunk = rest.get(line + 2..line + 2 + size).context("a chunk is whole")?;
+        data.extend_from_slice(chunk);
+        rest = &rest[line + 4 + size..];
+    }
+}
+
 /// The offsets of an answer, which follow each other.
 fn offsets_of(body: &[u8]) -> Result<Range<u64>> {
-    let answer: serde_json::Value = serde_json::from_slice(body)?;
+    let answer: serde_json::Value = serde_json::from_slice(&without_framing(body)?)?;
     let ids = answer["ids"].as_array().context("an array is answered by ids")?;
     let offset = |id: Option<&serde_json::Value>| -> Option<u64> {
         id?.as_str()?.rsplit_once('-')?.1.parse().ok()

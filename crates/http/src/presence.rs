@@ -120,10 +120,6 @@ impl Asked {
             let detail = "Name the topic: ?topic=chat/7.";
             return Err(Problem::new(Kind::MissingTopic, detail).field("topic"));
         }
-        if asked.after.is_some() && asked.topics.len() > 1 {
-            let detail = "Give one topic with it: pages are those of one topic.";
-            return Err(Problem::new(Kind::InvalidParameter, detail).field("after"));
-        }
         Ok(asked)
     }
 }
