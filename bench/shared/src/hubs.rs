@@ -67,7 +67,7 @@ impl Hubs {
     ) -> Result<Rate> {
         let (is_over, next, acknowledged) =
             (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-        let rate = thread::scope(|scope| {
+        let (rate, end) = thread::scope(|scope| {
             let publish = |place| {
                 let (is_over, next, acknowledged) = (&is_over, &next, &acknowledged);
                 let address = self.address(place);
@@ -106,18 +106,24 @@ impl Hubs {
             let ends = offsets.first().zip(offsets.last()).context("nothing was published")?;
             let span = ends.1 + batch - ends.0;
             ensure!(span == total, "{total} events have {span} offsets");
-            Ok(rate)
+            Ok((rate, ends.1 + batch))
         })?;
-        self.check_end(CHECKED)?;
+        self.check_end(end, CHECKED)?;
         Ok(rate)
     }
 
-    /// Reads the last events at each hub: all have the same.
-    fn check_end(&self, count: usize) -> Result<()> {
+    /// Reads the last events below an offset at each hub: all have the same, also one that was behind.
+    fn check_end(&self, end: u64, count: usize) -> Result<()> {
+        let mut epoch = None;
+        EventStream::open(self.address(0), "/events?topic=*&last=1", "")?.for_each(|event| {
+            epoch = event.id.split_once('-').map(|(epoch, _)| epoch.to_owned());
+            ControlFlow::Break(())
+        })?;
+        let epoch = epoch.context("ids begin with an epoch")?;
+        let after = format!("last-event-id: {epoch}-{}\r\n", end - 1 - count as u64);
         let mut first: Option<Vec<_>> = None;
         for place in 0..self.hubs.len() {
-            let target = format!("/events?topic=*&last={count}");
-            let mut stream = EventStream::open(self.address(place), &target, "")?;
+            let mut stream = EventStream::open(self.address(place), "/events?topic=*", &after)?;
             let mut events = Vec::new();
             stream.for_each(|event| {
                 ensure_data(&event.data);
