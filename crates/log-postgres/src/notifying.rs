@@ -42,7 +42,7 @@ async fn notify(inner: &Inner, slot: &mut Option<Session>) -> Result<(), Fault> 
 }
 
 const NOTIFY: &str = "select set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
-/// What is appended meanwhile is told of together: a busy node takes the lock 200 times a second at most.
-const PAUSE: Duration = Duration::from_millis(5);
+/// What is appended meanwhile is told of together: a busy node takes the lock 500 times a second at most.
+const PAUSE: Duration = Duration::from_millis(2);
 /// Others read once a second without being told.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
